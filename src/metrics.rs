@@ -1,0 +1,233 @@
+//! Every metric of the process: name, help, labels and the handle that counts it.
+//!
+//! Metrics are passed, never static, so that two servers in one test do not see each other. Label values are static
+//! strings, so that nothing a user typed can become a label.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RpcLabels {
+    rpc_system_name: &'static str,
+    rpc_method: &'static str,
+    rpc_response_status_code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+type Timings<L> = Family<L, Histogram, fn() -> Histogram>;
+
+fn seconds() -> Histogram {
+    Histogram::new([
+        0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ])
+}
+
+/// The metrics of one process, cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    rpcs: Timings<RpcLabels>,
+    rpcs_in_flight: Gauge,
+    errors: Family<ReasonLabels, Counter>,
+    token_decisions: Family<OutcomeLabels, Counter>,
+    background_refreshes: Family<OutcomeLabels, Counter>,
+    surplus_identities: Family<OutcomeLabels, Counter>,
+    upstream: Timings<OperationLabels>,
+    store: Timings<OperationLabels>,
+    store_available: Gauge<f64, AtomicU64>,
+    credential_refused: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A new set, all at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let rpcs: Timings<RpcLabels> = Family::new_with_constructor(seconds);
+        registry.register_with_unit(
+            "rpc_server_call_duration",
+            "Time from the arrival of an RPC to its end, by method and gRPC status (OpenTelemetry RPC conventions)",
+            Unit::Seconds,
+            rpcs.clone(),
+        );
+        let own = registry.sub_registry_with_prefix("acs_broker");
+        let rpcs_in_flight = Gauge::default();
+        own.register("rpcs_in_flight", "RPCs that are being worked on", rpcs_in_flight.clone());
+        let errors = Family::default();
+        own.register("errors", "Errors answered to callers, by reason (docs/errors.md)", errors.clone());
+        let token_decisions = Family::default();
+        own.register(
+            "token_decisions",
+            "What IssueToken did with the cached token: reuse, reuse_and_refresh, replace, create, degraded",
+            token_decisions.clone(),
+        );
+        let background_refreshes = Family::default();
+        own.register(
+            "background_refreshes",
+            "Renewals behind a caller's back: done, left_to_another, failed",
+            background_refreshes.clone(),
+        );
+        let surplus_identities = Family::default();
+        own.register(
+            "surplus_identities",
+            "Identities created in vain: deleted, adopted, left (see docs/operations.md)",
+            surplus_identities.clone(),
+        );
+        let upstream: Timings<OperationLabels> = Family::new_with_constructor(seconds);
+        own.register_with_unit(
+            "upstream_call_duration",
+            "Time of a call to ACS with all its attempts, by operation and outcome",
+            Unit::Seconds,
+            upstream.clone(),
+        );
+        let store: Timings<OperationLabels> = Family::new_with_constructor(seconds);
+        own.register_with_unit(
+            "store_command_duration",
+            "Time of a round trip to the store, by operation and outcome",
+            Unit::Seconds,
+            store.clone(),
+        );
+        let store_available = Gauge::default();
+        own.register("store_available", "1 while the store answers, 0 while its breaker is open", store_available.clone());
+        store_available.set(1.0);
+        let credential_refused = Gauge::default();
+        own.register(
+            "acs_credential_refused",
+            "1 while ACS refuses the broker's credential, else 0; page somebody",
+            credential_refused.clone(),
+        );
+        Self {
+            registry: Arc::new(registry),
+            rpcs,
+            rpcs_in_flight,
+            errors,
+            token_decisions,
+            background_refreshes,
+            surplus_identities,
+            upstream,
+            store,
+            store_available,
+            credential_refused,
+        }
+    }
+
+    /// An RPC began.
+    pub fn rpc_started(&self) {
+        self.rpcs_in_flight.inc();
+    }
+
+    /// An RPC ended, also when its caller hung up (`code` is then `CANCELLED`).
+    pub fn rpc_finished(&self, method: &'static str, code: &'static str, took: Duration) {
+        self.rpcs_in_flight.dec();
+        let labels =
+            RpcLabels { rpc_system_name: "grpc", rpc_method: method, rpc_response_status_code: code };
+        self.rpcs.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// An error went to a caller.
+    pub fn error(&self, reason: &'static str) {
+        self.errors.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// What IssueToken did with the cached token.
+    pub fn token_decision(&self, outcome: &'static str) {
+        self.token_decisions.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// How a background renewal ended.
+    pub fn background_refresh(&self, outcome: &'static str) {
+        self.background_refreshes.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// What became of an identity that lost the race.
+    pub fn surplus_identity(&self, outcome: &'static str) {
+        self.surplus_identities.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A call to ACS ended.
+    pub fn upstream_call(&self, operation: &'static str, outcome: &'static str, took: Duration) {
+        self.upstream.get_or_create(&OperationLabels { operation, outcome }).observe(took.as_secs_f64());
+    }
+
+    /// A round trip to the store ended.
+    pub fn store_command(&self, operation: &'static str, outcome: &'static str, took: Duration) {
+        self.store.get_or_create(&OperationLabels { operation, outcome }).observe(took.as_secs_f64());
+    }
+
+    /// Whether the store answers.
+    pub fn store_available(&self, yes: bool) {
+        self.store_available.set(if yes { 1.0 } else { 0.0 });
+    }
+
+    /// Whether ACS refuses the credential.
+    pub fn credential_refused(&self, yes: bool) {
+        self.credential_refused.set(i64::from(yes));
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counted_things_appear_in_the_text() {
+        let metrics = Metrics::new();
+        metrics.rpc_started();
+        metrics.rpc_finished("acsbroker.v1.TokenService/IssueToken", "OK", Duration::from_millis(3));
+        metrics.token_decision("reuse");
+        metrics.upstream_call("issue_token", "ok", Duration::from_millis(3));
+        let text = metrics.render();
+        for line in [
+            "rpc_server_call_duration_seconds_count{rpc_system_name=\"grpc\",rpc_method=\"acsbroker.v1.TokenService/IssueToken\",rpc_response_status_code=\"OK\"} 1",
+            "acs_broker_token_decisions_total{outcome=\"reuse\"} 1",
+            "acs_broker_upstream_call_duration_seconds_count{operation=\"issue_token\",outcome=\"ok\"} 1",
+            "acs_broker_rpcs_in_flight 0",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn two_sets_do_not_see_each_other() {
+        let (one, two) = (Metrics::new(), Metrics::new());
+        one.error("INTERNAL");
+        assert!(!two.render().contains("INTERNAL"));
+    }
+}
