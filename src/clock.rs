@@ -111,6 +111,9 @@ mod tests {
         assert_eq!(end.plus(Duration::from_secs(1)), end);
         assert_eq!(Timestamp::default().minus(Duration::from_secs(1)), Timestamp::default());
         assert_eq!(Timestamp::default().since(end), Duration::ZERO);
-        assert_eq!(end.to_system_time().duration_since(UNIX_EPOCH).unwrap().as_millis(), u128::from(u64::MAX));
+        assert_eq!(
+            end.to_system_time().duration_since(UNIX_EPOCH).unwrap().as_millis(),
+            u128::from(u64::MAX)
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! Modules in reading order; ARCHITECTURE.md says who may import whom, and `tests/architecture.rs` holds them to it.
 
 pub mod clock;
+pub mod duration;
 pub mod secret;
 
 pub mod metrics;

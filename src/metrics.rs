@@ -117,7 +117,11 @@ impl Metrics {
             store.clone(),
         );
         let store_available = Gauge::default();
-        own.register("store_available", "1 while the store answers, 0 while its breaker is open", store_available.clone());
+        own.register(
+            "store_available",
+            "1 while the store answers, 0 while its breaker is open",
+            store_available.clone(),
+        );
         store_available.set(1.0);
         let credential_refused = Gauge::default();
         own.register(

@@ -104,7 +104,9 @@ pub enum StoreProblem {
     #[error("the store was emptied: the identity mapping is gone; import it again or restore a backup")]
     Emptied,
     /// It may forget identities under memory pressure.
-    #[error("the store may evict keys that never expire (maxmemory-policy {0}); set noeviction or a volatile-* policy")]
+    #[error(
+        "the store may evict keys that never expire (maxmemory-policy {0}); set noeviction or a volatile-* policy"
+    )]
     Evicts(String),
 }
 
@@ -279,4 +281,3 @@ pub struct Stores {
     /// The leases.
     pub leases: std::sync::Arc<dyn LeaseStore>,
 }
-

@@ -126,7 +126,8 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope, in canonical order.
-    pub const ALL: [Self; 5] = [Self::Chat, Self::ChatJoin, Self::ChatJoinLimited, Self::Voip, Self::VoipJoin];
+    pub const ALL: [Self; 5] =
+        [Self::Chat, Self::ChatJoin, Self::ChatJoinLimited, Self::Voip, Self::VoipJoin];
 
     /// The name ACS uses.
     pub const fn as_str(self) -> &'static str {
@@ -299,7 +300,8 @@ mod tests {
         for good in ["a", "user@example.com", "ü", "a b", &"x".repeat(256), "{1}"] {
             assert!(UserId::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", " a", "a ", "\u{a0}a", "a\nb", "a\0", "\u{85}x", &"x".repeat(257), &"ü".repeat(129)] {
+        for bad in ["", " a", "a ", "\u{a0}a", "a\nb", "a\0", "\u{85}x", &"x".repeat(257), &"ü".repeat(129)]
+        {
             assert!(UserId::parse(bad).is_err(), "{bad:?}");
         }
     }
