@@ -214,7 +214,7 @@ impl Validity {
 
     /// A validity of that duration, which must be whole minutes.
     pub fn from_duration(duration: Duration) -> Result<Self, Invalid> {
-        if duration.subsec_nanos() != 0 || duration.as_secs() % 60 != 0 {
+        if duration.subsec_nanos() != 0 || !duration.as_secs().is_multiple_of(60) {
             return Err(Invalid("must be whole minutes, from 1 h to 24 h".into()));
         }
         Self::from_minutes(duration.as_secs() / 60)
