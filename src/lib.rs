@@ -5,9 +5,13 @@
 pub mod clock;
 pub mod duration;
 pub mod secret;
+pub mod telemetry;
 
 pub mod metrics;
 
 pub mod broker;
 
+pub mod admin;
 pub mod grpc;
+
+pub mod config;
