@@ -140,7 +140,7 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
         ("floor = \"15m\"", "floor is not a setting; did you mean tokens.floor? (file F)"),
         (
             "[\"store.redis\"]\nurl = \"x\"",
-            "store.redis is not a setting; did you mean store.redis.url? (file F)",
+            "store.redis is one quoted name with dots; write a section and a key (file F)",
         ),
         ("a = 1\na = 2", "file F: a key is set twice, at line 2"),
         ("[server]\n\nmax = = 1", "file F: not valid TOML, at line 3"),
