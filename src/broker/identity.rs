@@ -26,7 +26,7 @@ pub(super) const ROUNDS: u32 = 5;
 /// How often the fate of an identity is tried to be settled before it is given up and logged.
 const SETTLE_TRIES: u32 = 12;
 
-/// What creating led to.
+/// What resolving led to.
 pub(super) struct Created {
     /// The user's record now, whoever made it.
     pub(super) record: IdentityRecord,
@@ -77,7 +77,7 @@ impl Broker {
             }
             let joined = self.core.resolving.join(user.clone(), &self.core.tasks, || {
                 let (core, user) = (Arc::clone(&self.core), user.clone());
-                async move { core.resolve(&user).await }
+                async move { core.resolve(&user, None).await.map(|created| (created.record, created.ours)) }
             });
             let started_here = joined.started_here;
             let (record, created) = joined
@@ -181,23 +181,29 @@ impl Broker {
 }
 
 impl Core {
-    async fn resolve(self: &Arc<Self>, user: &UserId) -> Resolved {
+    /// The user's record; created, with a first token if asked for, unless it exists or another replica creates it.
+    pub(super) async fn resolve(
+        self: &Arc<Self>,
+        user: &UserId,
+        first: Option<&TokenKey>,
+    ) -> Result<Created, Error> {
+        let there = |record| Created { record, ours: false, token: None };
+        let identities = &self.stores.identities;
         let mut polling = Polling::new();
         loop {
-            if let Some(record) = self.stores.identities.find(user).await? {
-                return Ok((record, false));
+            if let Some(record) = identities.find(user).await? {
+                return Ok(there(record));
             }
             match self.take_seat(&creation_lease(user)).await? {
                 Ok(seat) => {
-                    return seat
-                        .keep_while(async {
-                            // Another replica may have finished just before the lease was granted.
-                            if let Some(record) = self.stores.identities.find(user).await? {
-                                return Ok((record, false));
-                            }
-                            self.create(user, None).await.map(|created| (created.record, created.ours))
-                        })
-                        .await;
+                    let creating = async {
+                        // Another replica may have finished just before the lease was granted.
+                        match identities.find(user).await? {
+                            Some(record) => Ok(there(record)),
+                            None => self.create(user, first).await,
+                        }
+                    };
+                    return seat.keep_while(creating).await;
                 }
                 Err(held_for) => polling.pause(held_for).await?,
             }
@@ -205,11 +211,7 @@ impl Core {
     }
 
     /// Creates an identity at ACS, with a first token if asked, and maps the user to it unless somebody was faster.
-    pub(super) async fn create(
-        self: &Arc<Self>,
-        user: &UserId,
-        first: Option<&TokenKey>,
-    ) -> Result<Created, Error> {
+    async fn create(self: &Arc<Self>, user: &UserId, first: Option<&TokenKey>) -> Result<Created, Error> {
         let first = first.map(|key| (key.scopes, key.validity));
         let created = self.issuer.create_identity(user, first).await?;
         let record = self.new_record(created.identity);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::error::Error;
 use super::flight::Joined;
 use super::freshness::{Decision, Wanted, decide, refresh_at, satisfies, usable_as_fallback};
-use super::identity::{Polling, ROUNDS, creation_lease};
+use super::identity::{Polling, ROUNDS};
 use super::once::Request;
 use super::ports::Snapshot;
 use super::types::{AccessToken, CachedToken, Caller, IdentityRecord, TokenKey, UserId};
@@ -201,18 +201,9 @@ impl Core {
 
     /// Finds or issues a token that is not due, once for all replicas.
     async fn obtain(self: &Arc<Self>, user: &UserId, key: &TokenKey, min_remaining: Duration) -> Obtained {
+        let lease = format!("issue/{}/{}/{}", user_hash(user), key.scopes.bits(), key.validity.minutes());
         let mut polling = Polling::new();
         loop {
-            let snapshot = self.stores.tokens.look_up(user, key).await?;
-            if let Some(token) = self.fresh(user, key, &snapshot, min_remaining) {
-                return Ok(token);
-            }
-            let lease = match &snapshot.record {
-                Some(_) => {
-                    format!("issue/{}/{}/{}", user_hash(user), key.scopes.bits(), key.validity.minutes())
-                }
-                None => creation_lease(user),
-            };
             match self.take_seat(&lease).await? {
                 Ok(seat) => {
                     if let Some(token) = seat.keep_while(self.obtain_alone(user, key, min_remaining)).await? {
@@ -222,6 +213,10 @@ impl Core {
                     polling.pause(Duration::ZERO).await?;
                 }
                 Err(held_for) => polling.pause(held_for).await?,
+            }
+            let snapshot = self.stores.tokens.look_up(user, key).await?;
+            if let Some(token) = self.fresh(user, key, &snapshot, min_remaining) {
+                return Ok(token);
             }
         }
     }
@@ -238,14 +233,15 @@ impl Core {
         if let Some(token) = self.fresh(user, key, &snapshot, min_remaining) {
             return Ok(Some(token));
         }
-        let Some(record) = snapshot.record else {
-            let created = self.create(user, Some(key)).await?;
-            return match created.token {
-                Some(token) if created.ours => self.keep(user, key, &created.record, token).await,
-                _ => Ok(None),
-            };
-        };
-        self.issue(user, key, &record).await
+        if let Some(record) = snapshot.record {
+            return self.issue(user, key, &record).await;
+        }
+        // A user's first token comes with the identity, in the same call.
+        let created = self.resolve(user, Some(key)).await?;
+        match created.token {
+            Some(token) => self.keep(user, key, &created.record, token).await,
+            None => self.issue(user, key, &created.record).await,
+        }
     }
 
     fn fresh(
