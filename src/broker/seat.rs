@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::TaskTracker;
+
 use super::Core;
 use super::error::Error;
 use super::ports::{Acquired, Lease, LeaseStore};
@@ -19,13 +21,16 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Seat {
     leases: Arc<dyn LeaseStore>,
     lease: Lease,
+    tasks: TaskTracker,
 }
 
 impl Core {
     /// Tries to take the lease `name`; `Err(Ok(for_how_long))` if somebody else holds it.
     pub(super) async fn take_seat(&self, name: &str) -> Result<Result<Seat, Duration>, Error> {
         Ok(match self.stores.leases.try_acquire(name, TTL).await? {
-            Acquired::Granted(lease) => Ok(Seat { leases: Arc::clone(&self.stores.leases), lease }),
+            Acquired::Granted(lease) => {
+                Ok(Seat { leases: Arc::clone(&self.stores.leases), lease, tasks: self.tasks.clone() })
+            }
             Acquired::Held(until) => Err(until),
         })
     }
@@ -45,9 +50,12 @@ impl Seat {
                 }
             }
         };
-        if let Err(error) = self.leases.release(&self.lease).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "a lease was left to lapse");
-        }
+        // Behind the caller's back: between the work's last step and its answer nothing may wait.
+        self.tasks.spawn(async move {
+            if let Err(error) = self.leases.release(&self.lease).await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a lease was left to lapse");
+            }
+        });
         done
     }
 }
