@@ -4,10 +4,15 @@
 
 pub mod clock;
 pub mod duration;
+pub mod retry;
 pub mod secret;
 
 pub mod metrics;
 
+pub mod acs;
+
 pub mod broker;
 
 pub mod grpc;
+
+pub mod app;
