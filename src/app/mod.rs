@@ -1,0 +1,3 @@
+//! Joins the parts: builds them from the settings, runs them, stops them.
+
+pub mod upstream;
