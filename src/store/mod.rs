@@ -4,3 +4,6 @@
 //! backend (`contract.rs` holds them to it). Used by `app`, which opens it, and by tests, which take `memory`.
 
 pub mod codec;
+pub mod embedded;
+
+pub use self::embedded::memory;
