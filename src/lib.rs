@@ -11,3 +11,6 @@ pub mod metrics;
 pub mod broker;
 
 pub mod grpc;
+
+#[cfg(feature = "emulator")]
+pub mod emulator;
