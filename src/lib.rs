@@ -21,7 +21,4 @@ pub mod store;
 pub mod admin;
 pub mod grpc;
 
-pub mod config;
-
 pub mod app;
-pub mod cli;
