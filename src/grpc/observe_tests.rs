@@ -92,7 +92,8 @@ async fn the_request_id_comes_back_with_answers_and_errors() {
     let sent = headers("x-request-id", "trace-7.a_B");
     let answer = observer.begin(issue(), &sent).run(ready(ok())).await;
     assert_eq!(answer.headers()[REQUEST_ID], "trace-7.a_B");
-    let error = observer.begin(issue(), &sent).run(ready(status::of(Error::IdentityNotFound).into_http())).await;
+    let error =
+        observer.begin(issue(), &sent).run(ready(status::of(Error::IdentityNotFound).into_http())).await;
     assert_eq!(error.headers()[REQUEST_ID], "trace-7.a_B");
     let details = Status::from_header_map(error.headers()).unwrap().get_error_details();
     assert_eq!(details.request_info().unwrap().request_id, "trace-7.a_B");

@@ -187,8 +187,12 @@ fn page() -> String {
     for failure in samples() {
         let row = failure.row();
         let happened = match &failure {
-            Failure::Core(Error::InvalidField(_)) => "one or more fields of the request are not acceptable".into(),
-            Failure::Core(Error::AcsRejected { .. }) => "Azure Communication Services refused the request".into(),
+            Failure::Core(Error::InvalidField(_)) => {
+                "one or more fields of the request are not acceptable".into()
+            }
+            Failure::Core(Error::AcsRejected { .. }) => {
+                "Azure Communication Services refused the request".into()
+            }
             other => other.to_string(),
         };
         page.push_str(&format!(
