@@ -40,7 +40,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let broker = arguments.next().ok_or("usage: bare_server BROKER_URL USER")?;
     let user_id = arguments.next().ok_or("usage: bare_server BROKER_URL USER")?;
     let mut client = TokenServiceClient::connect(broker).await?;
-    let request = v1::IssueTokenRequest { user_id, scopes: vec![v1::Scope::Chat as i32], ..Default::default() };
+    let request =
+        v1::IssueTokenRequest { user_id, scopes: vec![v1::Scope::Chat as i32], ..Default::default() };
     // The second answer is the one that comes from the cache, as those under load will.
     client.issue_token(request.clone()).await?;
     let answer = client.issue_token(request).await?.into_inner();
