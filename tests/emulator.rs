@@ -1,0 +1,15 @@
+//! The emulator over real HTTP, with requests signed here by hand from the published description of the scheme.
+//!
+//! It shares nothing with the client under `src/acs`: what both would get wrong together, these tests would miss.
+#![cfg(feature = "emulator")]
+#![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
+
+mod emulator {
+    pub(crate) mod control;
+    pub(crate) mod faults;
+    pub(crate) mod harness;
+    pub(crate) mod lifecycle;
+    pub(crate) mod operations;
+    pub(crate) mod refusals;
+    pub(crate) mod transport;
+}
