@@ -4,6 +4,13 @@
 //! The SDKs are installed by `make tools`; without them these tests fail, for a skipped judge is no judge.
 #![cfg(feature = "emulator")]
 #![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic here is a failed test"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

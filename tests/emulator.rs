@@ -3,6 +3,13 @@
 //! It shares nothing with the client under `src/acs`: what both would get wrong together, these tests would miss.
 #![cfg(feature = "emulator")]
 #![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic here is a failed test"
+)]
 
 mod emulator {
     pub(crate) mod control;
