@@ -260,12 +260,30 @@ async fn a_rejection_names_code_and_target_and_repeats_nothing_private() {
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let elsewhere = Server::start([issued()]).await;
-    let location = format!("Location: {}/identities\r\n", elsewhere.endpoint());
-    let server = Server::start([Play::with(307, &location, "")]).await;
-    let error = issue(&client(&settings(), &server.endpoint()), 5000).await.unwrap_err();
-    assert_eq!((error.class(), error.status()), (Class::Rejected, Some(307)));
-    assert_eq!(elsewhere.received().len(), 0);
+    for status in [301, 302, 303, 307, 308] {
+        let elsewhere = Server::start([Play::no_content()]).await;
+        let location = format!("Location: {}/identities\r\n", elsewhere.endpoint());
+        let server = Server::start([Play::with(status, &location, "")]).await;
+        let client = client(&settings(), &server.endpoint());
+        let error = client.identity().revoke_tokens(ID, within(5000)).await.unwrap_err();
+        assert_eq!((error.class(), error.status()), (Class::Rejected, Some(status)));
+        assert_eq!(elsewhere.received().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn errors_of_the_network_do_not_name_the_address_they_were_sent_to() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let half = "HTTP/1.1 200 S\r\nContent-Length: 100\r\n\r\n{".to_owned();
+    for play in [None, Some(Play::Reset), Some(Play::Cut("SSH-2.0\r\n".to_owned())), Some(Play::Cut(half))] {
+        let server = Server::start(play.clone()).await;
+        let endpoint = if play.is_some() { server.endpoint() } else { format!("http://{closed}") };
+        let client = client(&Settings { attempts: 1, ..settings() }, &endpoint);
+        let error = issue(&client, 5000).await.unwrap_err();
+        assert!(error.source().is_some());
+        assert_shows_nothing(&shown(&error));
+        assert!(!shown(&error).contains("identities/"), "{}", shown(&error));
+    }
 }
 
 #[tokio::test]
