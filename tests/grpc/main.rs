@@ -2,8 +2,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
     unreachable_pub,
     reason = "a panic in a test is a failed test, and what the modules share need not be spelled out"
 )]
@@ -12,5 +10,6 @@ mod errors;
 mod harness;
 mod import;
 mod lifecycle;
+mod logs;
 mod ports;
 mod requests;
