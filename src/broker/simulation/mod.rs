@@ -317,6 +317,17 @@ fn a_revocation_during_an_outage_leaves_nothing_to_fall_back_to() {
 }
 
 #[test]
+fn a_token_that_is_expired_on_arrival_is_refused_after_one_call_upstream() {
+    paused().block_on(async {
+        let world = world(1, 1, 0);
+        world.faults.acs_clock_behind_ms.store(48 * 3_600_000, Ordering::SeqCst);
+        let refused = world.brokers[0].issue_token(caller(), chat(&user("alice"))).await.unwrap_err();
+        assert_eq!(refused.reason(), "INTERNAL");
+        assert_eq!(world.upstream(), (1, 0, 1));
+    });
+}
+
+#[test]
 fn a_token_of_a_credential_no_longer_in_use_is_replaced() {
     paused().block_on(async {
         let world = world(1, 1, 0);

@@ -84,6 +84,8 @@ pub(super) struct Faults {
     pub(super) acs_away: AtomicBool,
     /// ACS takes this many milliseconds longer.
     pub(super) acs_slow_ms: AtomicU64,
+    /// The clock of ACS is behind by this many milliseconds.
+    pub(super) acs_clock_behind_ms: AtomicU64,
     /// Which credential signs.
     pub(super) key: AtomicU64,
 }
@@ -332,10 +334,11 @@ impl MapAcs {
 
     fn token(&self, asked_at: Timestamp, validity: Validity) -> AccessToken {
         let serial = self.serial.fetch_add(1, Ordering::SeqCst);
+        let behind = Duration::from_millis(self.faults.acs_clock_behind_ms.load(Ordering::SeqCst));
         AccessToken {
             secret: Secret::new(serial.to_string()),
             issued_at: asked_at,
-            expires_at: self.clock.now().plus(validity.as_duration()),
+            expires_at: self.clock.now().minus(behind).plus(validity.as_duration()),
             key: self.key(),
         }
     }
