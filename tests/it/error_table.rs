@@ -223,8 +223,8 @@ async fn by_broken_transport(seen: &mut Seen) {
     let malformed = raw_call(&rig, path, &[], &[0, 0, 0, 0, 2, 0x0a, 0xff]).await;
     seen.row(malformed, "MESSAGE_MALFORMED");
     // Five bytes are announced, and the request ends after one.
-    let interrupted = raw_call(&rig, path, &[], &[0, 0, 0, 0, 5, 0x0a]).await;
-    seen.row(interrupted, "REQUEST_INTERRUPTED");
+    let incomplete = raw_call(&rig, path, &[], &[0, 0, 0, 0, 5, 0x0a]).await;
+    seen.row(incomplete, "MESSAGE_MALFORMED");
     let compressed = raw_call(&rig, path, &[("grpc-encoding", "gzip")], &[1, 0, 0, 0, 1, 0]).await;
     seen.row(compressed, "COMPRESSION_UNSUPPORTED");
     let unknown = raw_call(&rig, "/acsbroker.v1.TokenService/StealToken", &[], &[0, 0, 0, 0, 0]).await;
