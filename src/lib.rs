@@ -21,4 +21,7 @@ pub mod store;
 pub mod admin;
 pub mod grpc;
 
+pub mod config;
+
 pub mod app;
+pub mod cli;
