@@ -23,8 +23,10 @@ pub use self::layers::DEFAULTS;
 use self::layers::Layers;
 pub use self::problem::{Problem, Problems, Source};
 use self::rules::RULES;
-pub use self::secrets::Secrets;
-use crate::{admin, broker, telemetry};
+use self::secrets::Secrets;
+#[cfg(feature = "emulator")]
+use crate::emulator;
+use crate::{acs, admin, auth, broker, grpc, store, telemetry};
 
 /// The variable that Azure samples use for the connection string.
 pub const AZURE_VARIABLE: &str = "COMMUNICATION_SERVICES_CONNECTION_STRING";
@@ -69,17 +71,26 @@ pub struct Inputs<'a> {
     pub flags: &'a [Given],
 }
 
-/// The settings of the process, checked.
+/// The settings of the process, checked. Secrets are in place, whether they came from a setting or from a file.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// `[server]`.
+    pub server: grpc::Settings,
     /// `[admin]`.
     pub admin: admin::Settings,
+    /// `[auth]`.
+    pub auth: auth::Settings,
+    /// `[acs]`.
+    pub acs: acs::Settings,
     /// `[tokens]`.
     pub tokens: broker::Settings,
+    /// `[store]`.
+    pub store: store::Settings,
     /// `[telemetry]`.
     pub telemetry: telemetry::Settings,
-    /// Every secret, whichever section it belongs to. The sections hold none.
-    pub secrets: Secrets,
+    /// `[emulator]`.
+    #[cfg(feature = "emulator")]
+    pub emulator: emulator::Settings,
     /// What is allowed but unwise.
     pub warnings: Vec<String>,
     rendered: String,
@@ -106,13 +117,63 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
     check_each(&mut layers);
     let warnings = check_together(&mut layers, &secrets, inputs.purpose);
     let rendered = show::render(&layers, &secrets);
-    let sections =
-        (section(&mut layers, "admin"), section(&mut layers, "tokens"), section(&mut layers, "telemetry"));
-    match sections {
-        (Some(admin), Some(tokens), Some(telemetry)) if layers.problems.is_empty() => {
-            Ok(Config { admin, tokens, telemetry, secrets, warnings, rendered })
-        }
+    let config = compose(&mut layers, &secrets, inputs.purpose, warnings, rendered);
+    match config {
+        Some(config) if layers.problems.is_empty() => Ok(config),
         _ => Err(Problems(layers.problems)),
+    }
+}
+
+/// Reads every section into its component's settings and lets the components check what only they know.
+fn compose(
+    layers: &mut Layers,
+    secrets: &Secrets,
+    purpose: Purpose,
+    warnings: Vec<String>,
+    rendered: String,
+) -> Option<Config> {
+    // Each is tried before any is missed, so that all their problems are found.
+    let (server, admin, auth) =
+        (section(layers, "server"), section(layers, "admin"), section(layers, "auth"));
+    let (acs, tokens, store) = (section(layers, "acs"), section(layers, "tokens"), section(layers, "store"));
+    let telemetry = section(layers, "telemetry");
+    #[cfg(feature = "emulator")]
+    let emulator = section(layers, "emulator");
+    let mut config = Config {
+        server: server?,
+        admin: admin?,
+        auth: auth?,
+        acs: acs?,
+        tokens: tokens?,
+        store: store?,
+        telemetry: telemetry?,
+        #[cfg(feature = "emulator")]
+        emulator: emulator?,
+        warnings,
+        rendered,
+    };
+    config.acs.connection_string = secrets.get("acs.connection_string");
+    report(layers, secrets, "server", config.server.problems());
+    report(layers, secrets, "acs", config.acs.validate());
+    report(layers, secrets, "tokens", config.tokens.problems());
+    if purpose != Purpose::Emulator {
+        match config.store.backend {
+            store::Backend::Embedded => {
+                report(layers, secrets, "store.embedded", config.store.embedded.validate())
+            }
+            store::Backend::Redis => {}
+        }
+    }
+    Some(config)
+}
+
+/// Takes over what a component found, unless the key was reported already.
+fn report<K: AsRef<str>>(layers: &mut Layers, secrets: &Secrets, section: &str, problems: Vec<(K, String)>) {
+    for (key, what) in problems {
+        let key = secrets.named(&format!("{section}.{}", key.as_ref()));
+        if !layers.has_problem(&key) {
+            layers.problem(&key, what);
+        }
     }
 }
 

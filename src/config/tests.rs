@@ -36,7 +36,7 @@ const GOOD: (&str, &str) = (AZURE_VARIABLE, KEY);
 #[test]
 fn the_defaults_and_a_connection_string_are_enough() {
     let config = load_with(Purpose::Serve, "", &[GOOD]).unwrap();
-    assert_eq!(config.secrets.get("acs.connection_string").expose(), KEY);
+    assert_eq!(config.acs.connection_string.expose(), KEY);
     assert_eq!(config.warnings, Vec::<String>::new());
 }
 
@@ -159,10 +159,7 @@ fn serve_needs_a_connection_string_and_dev_brings_its_own() {
     );
     for purpose in [Purpose::Dev, Purpose::Emulator] {
         let config = load_with(purpose, "", &[GOOD]).unwrap();
-        assert!(
-            config.secrets.get("acs.connection_string").is_empty(),
-            "the real key stays away from the emulator"
-        );
+        assert!(config.acs.connection_string.is_empty(), "the real key stays away from the emulator");
     }
 }
 
@@ -214,16 +211,16 @@ fn a_secret_comes_from_its_file_and_the_later_source_wins_over_the_twin() {
 
     let config =
         load_with(Purpose::Serve, &format!("[acs]\nconnection_string_file = {path:?}"), &[]).unwrap();
-    assert_eq!(config.secrets.get("acs.connection_string").expose(), KEY);
+    assert_eq!(config.acs.connection_string.expose(), KEY);
 
     let file = format!("[acs]\nconnection_string = {other:?}");
     let config =
         load_with(Purpose::Serve, &file, &[("ACS_BROKER__ACS__CONNECTION_STRING_FILE", path)]).unwrap();
-    assert_eq!(config.secrets.get("acs.connection_string").expose(), KEY);
+    assert_eq!(config.acs.connection_string.expose(), KEY);
 
     let file = format!("[acs]\nconnection_string_file = {path:?}");
     let config = load_with(Purpose::Serve, &file, &[(AZURE_VARIABLE, &other)]).unwrap();
-    assert_eq!(config.secrets.get("acs.connection_string").expose(), other);
+    assert_eq!(config.acs.connection_string.expose(), other);
 
     let both =
         [("ACS_BROKER__ACS__CONNECTION_STRING_FILE", path), ("ACS_BROKER__ACS__CONNECTION_STRING", &other)];
