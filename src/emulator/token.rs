@@ -1,8 +1,8 @@
 //! Access tokens: RS256-signed JWTs of the shape the real service was seen to issue, marked as the emulator's.
 //!
 //! The signing key beside this file is public and worthless on purpose: made once with
-//! `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -outform DER`, so that starting takes no time. Nothing
-//! real may ever trust it. The payload holds only characters whose base64url form has no `-` and no `_`, because one
+//! `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 | openssl pkcs8 -topk8 -nocrypt -outform DER`, so that
+//! starting takes no time. Nothing real may ever trust it. The payload holds only characters whose base64url form has no `-` and no `_`, because one
 //! official SDK decodes it with the standard alphabet. Used by `identity`.
 
 use base64::Engine as _;
