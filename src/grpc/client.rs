@@ -176,7 +176,7 @@ impl Client {
             return Err(wrong.into());
         }
         let endpoint = Endpoint::from_shared(target.server.clone()).map_err(|_| wrong)?;
-        let channel = endpoint.connect_timeout(target.timeout).tcp_nodelay(true).connect_lazy();
+        let channel = endpoint.tcp_nodelay(true).connect_lazy();
         Ok(Self { channel, server: target.server.clone(), timeout: target.timeout })
     }
 
@@ -187,16 +187,23 @@ impl Client {
         match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failure(&status)),
-            Err(_) => Err(Failure::local(
-                "DEADLINE_EXCEEDED",
-                format!("no answer within {}; see --timeout", crate::duration::text(self.timeout)),
-            )),
+            Err(_) => Err(self.too_late()),
         }
     }
 
+    fn too_late(&self) -> Failure {
+        let within = crate::duration::text(self.timeout);
+        Failure::local("DEADLINE_EXCEEDED", format!("no answer within {within}; see --timeout"))
+    }
+
     fn failure(&self, status: &Status) -> Failure {
-        let connecting = std::iter::successors(std::error::Error::source(status), |error| error.source())
-            .any(|error| error.is::<std::io::Error>() || error.is::<tonic::ConnectError>());
+        let causes = || std::iter::successors(std::error::Error::source(status), |error| error.source());
+        // tonic ends a call by the timeout that the request carries, too.
+        if causes().any(|error| error.is::<tonic::TimeoutExpired>()) {
+            return self.too_late();
+        }
+        let connecting =
+            causes().any(|error| error.is::<std::io::Error>() || error.is::<tonic::ConnectError>());
         if status.code() == Code::Unavailable && connecting && status.details().is_empty() {
             let message = format!("cannot connect to {}; is the broker running? see --server", self.server);
             return Failure::local("UNAVAILABLE", message);
