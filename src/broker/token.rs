@@ -74,11 +74,6 @@ impl Broker {
                         continue;
                     }
                     let now = core.clock.now();
-                    if token.token.expires_at <= now {
-                        return Err(Error::internal(
-                            "ACS issued a token that is expired by this machine's clock",
-                        ));
-                    }
                     // A token issued upon this call is the best there is. One found by work that others started may
                     // be too short for this caller.
                     let long_enough = satisfies(&core.settings, &token.token, now, min_remaining);
@@ -112,11 +107,6 @@ impl Broker {
             for _ in 0..ROUNDS {
                 let record = core.stores.identities.find(&user).await?.ok_or(Error::IdentityNotFound)?;
                 if let Some(token) = core.issue(&user, &key, &record).await? {
-                    if token.token.expires_at <= core.clock.now() {
-                        return Err(Error::internal(
-                            "ACS issued a token that is expired by this machine's clock",
-                        ));
-                    }
                     return Ok(core.served(&user, &key, token, false, false));
                 }
             }
@@ -203,9 +193,11 @@ impl Core {
     async fn obtain(self: &Arc<Self>, user: &UserId, key: &TokenKey, min_remaining: Duration) -> Obtained {
         let lease = format!("issue/{}/{}/{}", user_hash(user), key.scopes.bits(), key.validity.minutes());
         let mut polling = Polling::new();
-        loop {
+        let mut tries = 0;
+        while tries < ROUNDS {
             match self.take_seat(&lease).await? {
                 Ok(seat) => {
+                    tries += 1;
                     if let Some(token) = seat.keep_while(self.obtain_alone(user, key, min_remaining)).await? {
                         return Ok(token);
                     }
@@ -219,6 +211,7 @@ impl Core {
                 return Ok(token);
             }
         }
+        Err(Error::ConcurrentChange)
     }
 
     /// The part of [`Self::obtain`] under the lease. None if the mapping changed and it must start over.
@@ -274,6 +267,9 @@ impl Core {
         record: &IdentityRecord,
         token: AccessToken,
     ) -> Result<Option<CachedToken>, Error> {
+        if token.expires_at <= self.clock.now() {
+            return Err(Error::internal("ACS issued a token that is expired by this machine's clock"));
+        }
         let cached = CachedToken { identity: record.identity.clone(), generation: record.generation, token };
         let kept = self.stores.tokens.put(user, key, &cached).await?;
         Ok(kept.then_some(cached))
