@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use reqwest::Method;
+use http::Method;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -88,8 +88,8 @@ struct TokenBody {
 }
 
 impl IdentityOperations<'_> {
-    /// Creates an identity, with a first token of these scopes and minutes if asked. Without `custom_id` it is not
-    /// idempotent: it is never tried again once ACS may have done it.
+    /// Creates an identity, with a first token of these scopes and minutes if asked. Never tried again once ACS may
+    /// have done it; also not with `custom_id`, because what a preview does with two at once is not documented.
     pub async fn create_identity(
         &self,
         custom_id: Option<&str>,

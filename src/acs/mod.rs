@@ -5,6 +5,7 @@
 
 mod connection_string;
 mod error;
+mod failure;
 mod fault;
 mod identity;
 mod pipeline;

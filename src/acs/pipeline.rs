@@ -13,13 +13,14 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, Url};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::connection_string::ConnectionString;
 use super::error::{BuildError, Class, Detail, Error, Fixed, Source};
-use super::fault::{self, Fault};
+use super::failure::Failure;
+use super::fault;
 use super::signing::{Signable, http_date};
 use super::{Settings, tls};
 use crate::clock::Clock;
@@ -61,67 +62,6 @@ pub(super) struct Answer {
     pub attempts: u32,
 }
 
-/// How an attempt failed.
-enum Failure {
-    NeverSent(Source),
-    PerhapsSent(Source),
-    /// A success that cannot be used; asking again would bring the same.
-    Unusable(StatusCode, Source),
-    Answered {
-        status: StatusCode,
-        fault: Fault,
-        retry_after: Option<Duration>,
-    },
-}
-
-impl Failure {
-    /// Whether another attempt may be made. Throttled requests and 503s were not done, whatever they are.
-    fn may_retry(&self, idempotent: bool) -> bool {
-        match self {
-            Self::NeverSent(_) => true,
-            Self::PerhapsSent(_) => idempotent,
-            Self::Unusable(..) => false,
-            Self::Answered { status, .. } => match status.as_u16() {
-                429 | 503 => true,
-                408 | 500 | 502 | 504 => idempotent,
-                _ => false,
-            },
-        }
-    }
-
-    /// Whether ACS may have done what it was asked to.
-    fn perhaps_done(&self) -> bool {
-        match self {
-            Self::PerhapsSent(_) | Self::Unusable(..) => true,
-            Self::NeverSent(_) => false,
-            Self::Answered { status, .. } => status.is_server_error() && status.as_u16() != 503,
-        }
-    }
-
-    fn asked(&self) -> Option<Duration> {
-        if let Self::Answered { retry_after, .. } = self { *retry_after } else { None }
-    }
-
-    fn status(&self) -> Option<StatusCode> {
-        match self {
-            Self::Answered { status, .. } | Self::Unusable(status, _) => Some(*status),
-            Self::NeverSent(_) | Self::PerhapsSent(_) => None,
-        }
-    }
-}
-
-/// What an answer that is no success means.
-fn classify(status: StatusCode, code: Option<&str>, retry_after: Option<Duration>) -> Class {
-    match (status.as_u16(), code) {
-        (429, _) => Class::Throttled { retry_after },
-        // A refused proof inside the body, such as a Teams token, is no fault of the broker's own credential.
-        (401, code) if code != Some("InvalidAccessToken") => Class::CredentialsRefused,
-        (403, None | Some("Denied" | "Unauthorized" | "Forbidden")) => Class::CredentialsRefused,
-        (408 | 500..=599, _) => Class::ServerFailed { retry_after },
-        _ => Class::Rejected,
-    }
-}
-
 /// The stages with what they need.
 pub(super) struct Pipeline {
     http: reqwest::Client,
@@ -137,8 +77,16 @@ impl Pipeline {
         resource: ConnectionString,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
+        // Always a finished configuration: without one reqwest falls back to a process-wide provider, and panics if
+        // there is none, even for plain HTTP.
+        let tls = if resource.is_https() {
+            tls::client_config(settings.ca_file.as_deref())?
+        } else {
+            tls::trusting_nobody()?
+        };
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("acs-broker/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(tls)
             .http1_only()
             // A redirect would carry the signature elsewhere, and would not verify there.
             .redirect(reqwest::redirect::Policy::none())
@@ -147,9 +95,6 @@ impl Pipeline {
             .referer(false)
             .tcp_nodelay(true)
             .pool_idle_timeout(IDLE);
-        if resource.is_https() {
-            http = http.tls_backend_preconfigured(tls::client_config(settings.ca_file.as_deref())?);
-        }
         // Elsewhere the usual HTTPS_PROXY of the environment is honoured; an emulator on this machine is never
         // behind one.
         if resource.is_loopback() {
@@ -204,7 +149,7 @@ impl Pipeline {
                 None => break failure,
             }
         };
-        Err(explain(call, failure, perhaps_done, client_request_id, attempts))
+        Err(failure.explain(call.operation, perhaps_done, client_request_id, attempts))
     }
 
     /// The address of the call; none if an id would change the path.
@@ -240,15 +185,16 @@ impl Pipeline {
             Ok(result) => result,
             Err(_) => Err(unanswered(call, &written, Fixed("no answer in time").into())),
         };
-        let status = match &result {
-            Ok((status, _)) => Some(*status),
-            Err(failure) => failure.status().map(|status| status.as_u16()),
+        let (status, outcome) = match &result {
+            Ok((status, _)) => (Some(*status), "ok"),
+            Err(failure) => (failure.status().map(|status| status.as_u16()), failure.name()),
         };
         tracing::debug!(
             method = %call.method,
             path = call.template,
             api_version = call.api_version,
             status,
+            outcome,
             attempt,
             elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             client_request_id,
@@ -367,31 +313,6 @@ fn unanswered(call: &Call<'_>, written: &AtomicBool, source: Source) -> Failure 
     } else {
         Failure::NeverSent(source)
     }
-}
-
-/// The error of a call whose last attempt failed so.
-fn explain(
-    call: &Call<'_>,
-    failure: Failure,
-    perhaps_done: bool,
-    client_request_id: String,
-    attempts: u32,
-) -> Error {
-    let status = failure.status().map(|status| status.as_u16());
-    let (class, code, target, source) = match failure {
-        // An attempt before this one may have arrived.
-        Failure::NeverSent(source) if perhaps_done => (Class::PerhapsSent, None, None, Some(source)),
-        Failure::NeverSent(source) => (Class::NeverSent, None, None, Some(source)),
-        Failure::PerhapsSent(source) | Failure::Unusable(_, source) => {
-            (Class::PerhapsSent, None, None, Some(source))
-        }
-        Failure::Answered { status, fault, retry_after } => {
-            let class = classify(status, fault.code.as_deref(), retry_after);
-            (class, fault.code, fault.target, fault.message.map(Source::from))
-        }
-    };
-    let operation = call.operation;
-    Detail { operation, class, status, code, target, client_request_id, attempts, source }.into()
 }
 
 /// A request body that notes when the connection asks for it.

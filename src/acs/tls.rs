@@ -23,6 +23,15 @@ pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Buil
     if roots.is_empty() {
         return Err(BuildError::NoAuthorities);
     }
+    trusting(roots)
+}
+
+/// For an endpoint without TLS: no handshake would succeed.
+pub(super) fn trusting_nobody() -> Result<ClientConfig, BuildError> {
+    trusting(RootCertStore::empty())
+}
+
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, BuildError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
