@@ -5,5 +5,10 @@
 
 pub mod codec;
 pub mod embedded;
+mod keys;
+pub mod redis;
 
 pub use self::embedded::memory;
+
+#[cfg(test)]
+pub(crate) mod contract;
