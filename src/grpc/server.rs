@@ -26,7 +26,6 @@ use super::token::Tokens;
 use super::{ServeError, Settings};
 use crate::auth::{Authenticator, Credentials};
 use crate::broker::Broker;
-use crate::broker::types::Validity;
 use crate::metrics::Metrics;
 
 /// A service whose speed does not matter.
@@ -52,7 +51,7 @@ impl Server {
         health: &Health,
     ) -> Result<Self, ServeError> {
         let limit = settings.max_message_bytes;
-        let tokens = Tokens::new(broker.clone(), Validity::MAX);
+        let tokens = Tokens::new(broker.clone(), broker.settings().default_validity());
         Ok(Self {
             observer: Observer::new(metrics, settings.default_deadline, settings.max_in_flight),
             chain,
