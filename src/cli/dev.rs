@@ -100,7 +100,7 @@ impl Dev {
         let config = settings::load(Purpose::Dev, &presumed, None, environment, &flags)?;
         settings::start_logging(&config)?;
         let ready_file = ReadyFile::at(self.emulator.ready_file.as_deref())?;
-        super::runtime(&mut tokio::runtime::Builder::new_multi_thread())?.block_on(async {
+        super::to_the_end(async {
             let stop = stop_on_signal()?;
             let dev = dev::Dev::start(config, &data.path, Arc::new(SystemClock)).await.map_err(explain)?;
             let whereabouts = dev.whereabouts();
@@ -134,7 +134,7 @@ impl Emulator {
         let config = settings::load(Purpose::Emulator, &presumed, None, environment, &flags)?;
         settings::start_logging(&config)?;
         let ready_file = ReadyFile::at(self.addresses.ready_file.as_deref())?;
-        super::runtime(&mut tokio::runtime::Builder::new_multi_thread())?.block_on(async {
+        super::to_the_end(async {
             let stop = stop_on_signal()?;
             let settings = emulator::Settings {
                 data_dir: Some(data.path.clone()),

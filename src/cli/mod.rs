@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufReader, BufWriter, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -115,12 +116,25 @@ fn run(
 
 /// Runs a client command; one thread is plenty.
 fn one_call(command: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, Stop> {
-    runtime(&mut tokio::runtime::Builder::new_current_thread())?.block_on(command)
+    block_on(&mut tokio::runtime::Builder::new_current_thread(), command)
 }
 
-fn runtime(builder: &mut tokio::runtime::Builder) -> Result<tokio::runtime::Runtime, Stop> {
-    builder
+/// Runs a server command on every core.
+fn to_the_end(command: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, Stop> {
+    block_on(&mut tokio::runtime::Builder::new_multi_thread(), command)
+}
+
+fn block_on(
+    builder: &mut tokio::runtime::Builder,
+    command: impl Future<Output = Result<Exit, Stop>>,
+) -> Result<Exit, Stop> {
+    /// Dropping a runtime waits for its blocking tasks without end.
+    const LEFTOVERS_WITHIN: Duration = Duration::from_secs(1);
+    let runtime = builder
         .enable_all()
         .build()
-        .map_err(|error| Stop::Because(Exit::Failure, format!("cannot start threads ({})", error.kind())))
+        .map_err(|error| Stop::Because(Exit::Failure, format!("cannot start threads ({})", error.kind())))?;
+    let ended = runtime.block_on(command);
+    runtime.shutdown_timeout(LEFTOVERS_WITHIN);
+    ended
 }

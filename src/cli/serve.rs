@@ -65,7 +65,7 @@ impl Serve {
         .collect();
         let config = settings::load(Purpose::Serve, &[], self.config.as_deref(), environment, &flags)?;
         settings::start_logging(&config)?;
-        super::runtime(&mut tokio::runtime::Builder::new_multi_thread())?.block_on(async {
+        super::to_the_end(async {
             let stop = stop_on_signal()?;
             let listeners = Listeners::bind(&config).await?;
             let (grpc, admin) = (listeners.grpc_addr(), listeners.admin_addr());

@@ -153,16 +153,13 @@ fn compose(
         rendered,
     };
     config.acs.connection_string = secrets.get("acs.connection_string");
+    config.store.redis.url = secrets.get("store.redis.url");
+    config.store.redis.password = secrets.get("store.redis.password");
     report(layers, secrets, "server", config.server.problems());
     report(layers, secrets, "acs", config.acs.validate());
     report(layers, secrets, "tokens", config.tokens.problems());
     if purpose != Purpose::Emulator {
-        match config.store.backend {
-            store::Backend::Embedded => {
-                report(layers, secrets, "store.embedded", config.store.embedded.validate())
-            }
-            store::Backend::Redis => {}
-        }
+        report(layers, secrets, "store", config.store.problems());
     }
     Some(config)
 }
@@ -250,6 +247,18 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         );
     }
 
+    if !connection_string.is_empty()
+        && let Err(error) = acs::ConnectionString::parse(connection_string.expose())
+    {
+        layers.problem(&secrets.named("acs.connection_string"), error.to_string());
+    }
+    for key in ["acs.ca_file", "store.redis.ca_file"] {
+        let path = layers.text(key);
+        if !path.is_empty() && !Path::new(path).is_file() {
+            layers.problem(key, "names a file that does not exist or is no regular file");
+        }
+    }
+
     if purpose != Purpose::Emulator
         && layers.text("auth.mode") == "unauthenticated"
         && address(layers, "server.address").is_some_and(|address| !address.ip().is_loopback())
@@ -274,17 +283,8 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         if secrets.get("store.redis.url").is_empty()
             && !any_problem(layers, &["store.redis.url", "store.redis.url_file"])
         {
-            layers.problem(
-                "store.redis.url",
-                "is not set, and store.backend is \"redis\"; set it or its _file twin",
-            );
-        }
-        let sentinel = layers.text("store.redis.topology") == "sentinel";
-        if sentinel && layers.text("store.redis.sentinel_master").is_empty() {
-            layers.problem(
-                "store.redis.sentinel_master",
-                "must name the master, for store.redis.topology is \"sentinel\"",
-            );
+            let what = "is not set, and store.backend is \"redis\"; set it or its _file twin";
+            layers.problem("store.redis.url", what);
         }
         if on(layers, "store.redis.allow_eviction") {
             warnings.push("store.redis.allow_eviction: this Redis may lose identities".into());

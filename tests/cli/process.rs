@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Far longer than anything here takes; a hang fails instead of blocking.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The binary with an empty environment.
-pub fn binary() -> Command {
+pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_acs-broker"));
     command.env_clear().stdin(Stdio::null());
     command
@@ -19,19 +19,19 @@ pub fn binary() -> Command {
 
 /// What a finished command left.
 #[derive(Debug)]
-pub struct Finished {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// Runs the binary to its end.
-pub fn run(arguments: &[&str]) -> Finished {
+pub(crate) fn run(arguments: &[&str]) -> Finished {
     finish(binary().args(arguments), "")
 }
 
 /// Runs a command to its end with this on its standard input.
-pub fn finish(command: &mut Command, input: &str) -> Finished {
+pub(crate) fn finish(command: &mut Command, input: &str) -> Finished {
     let mut running = Running::start(command.stdin(Stdio::piped()));
     let mut stdin = running.child.stdin.take().unwrap();
     let input = input.to_owned();
@@ -45,7 +45,7 @@ pub fn finish(command: &mut Command, input: &str) -> Finished {
 }
 
 /// Lines of a stream as they come.
-pub struct Lines {
+pub(crate) struct Lines {
     lines: Receiver<String>,
     seen: String,
 }
@@ -66,7 +66,7 @@ impl Lines {
     }
 
     /// Reads until a line holds `text`, and returns that line.
-    pub fn until(&mut self, text: &str) -> String {
+    pub(crate) fn until(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -82,12 +82,12 @@ impl Lines {
     }
 
     /// What was read so far.
-    pub fn seen_so_far(&self) -> &str {
+    pub(crate) fn seen_so_far(&self) -> &str {
         &self.seen
     }
 
     /// Everything until the stream ends.
-    pub fn rest(&mut self) -> String {
+    pub(crate) fn rest(&mut self) -> String {
         let deadline = Instant::now() + PATIENCE;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.seen.push_str(&line);
@@ -97,15 +97,15 @@ impl Lines {
 }
 
 /// A running process; killed when dropped.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
-    pub out: Lines,
-    pub err: Lines,
-    pub started: Instant,
+    pub(crate) out: Lines,
+    pub(crate) err: Lines,
+    pub(crate) started: Instant,
 }
 
 impl Running {
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = Lines::of(child.stdout.take().unwrap());
@@ -114,14 +114,14 @@ impl Running {
     }
 
     /// Sends a signal by the name that `kill` knows.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let status = Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap();
         assert!(status.success());
     }
 
     /// Waits for the end; kills and fails after a while.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -134,7 +134,7 @@ impl Running {
     }
 
     /// Asks it to stop and waits.
-    pub fn stop(&mut self) -> ExitStatus {
+    pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.wait()
     }
@@ -149,19 +149,19 @@ impl Drop for Running {
 
 /// A `dev` on free ports.
 #[cfg(feature = "emulator")]
-pub struct Dev {
-    pub process: Running,
-    pub places: serde_json::Value,
-    pub dir: tempfile::TempDir,
+pub(crate) struct Dev {
+    pub(crate) process: Running,
+    pub(crate) places: serde_json::Value,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 #[cfg(feature = "emulator")]
 impl Dev {
-    pub fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, &[])
     }
 
-    pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ready = dir.path().join("ready.json");
         let mut command = binary();
@@ -173,21 +173,21 @@ impl Dev {
         Self { process, places, dir }
     }
 
-    pub fn server(&self) -> String {
+    pub(crate) fn server(&self) -> String {
         format!("http://{}", self.places["grpc"].as_str().unwrap())
     }
 
     /// Runs a client command against it.
-    pub fn ask(&self, arguments: &[&str]) -> Finished {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Finished {
         self.ask_with(arguments, "")
     }
 
-    pub fn ask_with(&self, arguments: &[&str], input: &str) -> Finished {
+    pub(crate) fn ask_with(&self, arguments: &[&str], input: &str) -> Finished {
         finish(binary().args(arguments).env("ACS_BROKER_SERVER", self.server()), input)
     }
 
     /// Runs a client command that must succeed and answers JSON.
-    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
         let finished = self.ask(&[arguments, &["--json"]].concat());
         assert_eq!(finished.code, Some(0), "{finished:?}");
         serde_json::from_str(&finished.out).unwrap()
@@ -195,7 +195,7 @@ impl Dev {
 }
 
 #[cfg(feature = "emulator")]
-pub const FREE_PORTS: [&str; 8] = [
+pub(crate) const FREE_PORTS: [&str; 8] = [
     "--grpc-addr",
     "127.0.0.1:0",
     "--admin-addr",
@@ -207,7 +207,7 @@ pub const FREE_PORTS: [&str; 8] = [
 ];
 
 /// An HTTP answer, head and body.
-pub fn get(address: &str, path: &str) -> String {
+pub(crate) fn get(address: &str, path: &str) -> String {
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").unwrap();
@@ -217,6 +217,6 @@ pub fn get(address: &str, path: &str) -> String {
 }
 
 /// A path as an argument.
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
