@@ -164,6 +164,22 @@ impl Drop for Server {
     }
 }
 
+/// An address that refuses connections for as long as this lives: bound, so that nobody else gets the port, but not
+/// listening.
+pub(crate) struct Closed(tokio::net::TcpSocket);
+
+impl Closed {
+    pub(crate) fn new() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self(socket)
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.0.local_addr().unwrap())
+    }
+}
+
 async fn play(mut stream: TcpStream, script: Arc<[Play]>, received: Arc<Mutex<Vec<Received>>>) {
     let mut buffer = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut buffer).await {
