@@ -246,6 +246,8 @@ impl RedisCluster {
             "1000",
             "--appendonly",
             "yes",
+            "--appendfsync",
+            "always",
         ])
     }
 
@@ -311,5 +313,17 @@ impl Sentinel {
 
     pub(crate) fn url(&self) -> String {
         self.sentinel.url()
+    }
+
+    /// Waits until the replica has everything the primary has.
+    pub(crate) fn wait_until_replicated(&self) {
+        let offset = |server: &RedisServer, name: &str| {
+            let text: String = server.command(&["INFO", "replication"]);
+            text.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned))
+        };
+        wait_until("the replica has everything", || {
+            let sent = offset(&self.primary, "master_repl_offset:");
+            sent.is_some() && sent == offset(&self.replica, "slave_repl_offset:")
+        });
     }
 }

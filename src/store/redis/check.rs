@@ -40,6 +40,12 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// As if the answer about eviction were old.
+    #[cfg(test)]
+    pub(super) fn forget_policy(&self) {
+        self.update(|memory| memory.policy = None);
+    }
+
     fn update(&self, change: impl FnOnce(&mut Remembered)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }

@@ -129,9 +129,10 @@ impl ConnectError {
             (Some(tls), _) => Self::Tls(node, tls.to_string()),
             (None, std::io::ErrorKind::TimedOut) => Self::Silent(node),
             (None, std::io::ErrorKind::InvalidData) => Self::NotRedis(node),
-            (None, std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::BrokenPipe) => {
-                Self::Unreachable(node, "it closed the connection at once (does it expect TLS?)".into())
-            }
+            (None, std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::BrokenPipe) => Self::Unreachable(
+                node,
+                "it closed the connection at once (do both sides agree on TLS?)".into(),
+            ),
             (None, kind) => Self::Unreachable(node, kind.to_string()),
         }
     }
