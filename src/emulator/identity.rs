@@ -34,23 +34,31 @@ pub(super) fn perform(shared: &Shared, call: &Call<'_>) -> Result<Answer, Box<An
             Ok(wire::json(200, &token))
         }
         Operation::RevokeTokens => {
-            alive(shared, call.id)?;
-            shared.state().revoke(call.id);
-            Ok(wire::no_content())
-        }
-        Operation::DeleteIdentity => match shared.state().known(call.id) {
-            // Deleting twice is no error, as in the emulator that a Microsoft employee published.
-            Known::Alive | Known::Gone => {
-                shared.state().delete(call.id);
-                Ok(wire::no_content())
+            let mut state = shared.state();
+            match state.known(call.id) {
+                Known::Alive => {
+                    state.revoke(call.id);
+                    Ok(wire::no_content())
+                }
+                other => Err(Box::new(unknown(&other))),
             }
-            other => Err(Box::new(unknown(&other))),
-        },
+        }
+        Operation::DeleteIdentity => {
+            let mut state = shared.state();
+            match state.known(call.id) {
+                // Deleting twice is no error, as in the emulator that a Microsoft employee published.
+                Known::Alive | Known::Gone => {
+                    state.delete(call.id);
+                    Ok(wire::no_content())
+                }
+                other => Err(Box::new(unknown(&other))),
+            }
+        }
         Operation::GetIdentity => {
-            let view = shared.state().view(call.id);
-            match view {
+            let state = shared.state();
+            match state.view(call.id) {
                 Some(view) => Ok(wire::json(200, &body(view, call.version))),
-                None => alive(shared, call.id).map(|()| wire::no_content()),
+                None => Err(Box::new(unknown(&state.known(call.id)))),
             }
         }
         Operation::Any => Err(Box::new(wire::error(501, "NotImplemented", "Not an operation.", None))),
@@ -101,10 +109,8 @@ fn issue(
 
 /// Refuses ids that name no living identity.
 fn alive(shared: &Shared, id: &str) -> Result<(), Box<Answer>> {
-    match shared.state().known(id) {
-        Known::Alive => Ok(()),
-        other => Err(Box::new(unknown(&other))),
-    }
+    let known = shared.state().known(id);
+    if known == Known::Alive { Ok(()) } else { Err(Box::new(unknown(&known))) }
 }
 
 /// The answer about an identity that is not there.
