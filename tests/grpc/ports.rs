@@ -123,7 +123,7 @@ struct Maps {
 
 /// A store of maps.
 #[derive(Default)]
-pub struct Store(Mutex<Maps>);
+pub struct Store(Mutex<Maps>, std::sync::atomic::AtomicUsize);
 
 impl Store {
     pub fn set(&self, trouble: Trouble) {
@@ -183,6 +183,11 @@ impl IdentityStore for Store {
     }
 
     async fn insert_if_absent(&self, user: &UserId, record: &IdentityRecord) -> Result<Inserted, StoreError> {
+        // Insertions that run side by side take effect out of order, as on a real store.
+        let turns = 7 - self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 8;
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
         let mut maps = self.maps()?;
         if let Some(left) = &mut maps.writes_left {
             *left = left.checked_sub(1).ok_or_else(|| StoreError::Unavailable(cause()))?;
