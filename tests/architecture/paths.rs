@@ -187,7 +187,7 @@ impl Reader<'_> {
                 }
                 _ if token.is_word() => {
                     // `use a::{self}` names a.
-                    if !(token.is("self") && !path.is_empty()) {
+                    if !token.is("self") || path.is_empty() {
                         path.push(token.text.clone());
                     }
                     self.at += 1;
