@@ -12,6 +12,8 @@ use super::tokens::{Token, tokens, without_tests};
 pub(crate) struct Named {
     pub(crate) path: Vec<String>,
     pub(crate) line: usize,
+    /// A private import, which only gives the path a name here: every use of that name is said in full elsewhere.
+    pub(crate) binds: bool,
 }
 
 /// What one source file says.
@@ -27,7 +29,7 @@ pub(crate) struct File {
     pub(crate) hiding: Vec<Named>,
     /// Lines with `#[path = …]`, which puts a file somewhere else than its name says.
     pub(crate) moved: Vec<usize>,
-    /// Full names of modules that are test code as a whole.
+    /// Full names of modules that are test code as a whole, as their files' names give them.
     pub(crate) test_modules: Vec<Vec<String>>,
 }
 
@@ -43,15 +45,22 @@ pub(crate) fn read(name: &str, source: &str) -> File {
     let (tokens, tests) = without_tests(&tokens(source));
     let mut file = File { name: name.to_owned(), module: module.clone(), ..File::default() };
     for test in tests {
-        file.test_modules.push(module.iter().cloned().chain([test]).collect());
+        // `mod tests;` lies under this module; `#[path = "x.rs"]` lies beside this file.
+        let moved = test.strip_prefix('"').map(|path| path.trim_end_matches('"'));
+        let beside = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        file.test_modules.push(match moved {
+            Some(path) => module_of(&format!("{beside}/{path}")),
+            None => module.iter().cloned().chain([test]).collect(),
+        });
     }
     // The first reading learns what the imports call things, the second says every path in full.
     let mut learning = File { module: module.clone(), ..File::default() };
     let names = own_names(&tokens, &module);
-    let mut reader = Reader { tokens: &tokens, at: 0, inner: Vec::new(), names, file: &mut learning };
+    let mut reader =
+        Reader { tokens: &tokens, at: 0, inner: Vec::new(), names, published: false, file: &mut learning };
     reader.run();
     let names = reader.names;
-    Reader { tokens: &tokens, at: 0, inner: Vec::new(), names, file: &mut file }.run();
+    Reader { tokens: &tokens, at: 0, inner: Vec::new(), names, published: false, file: &mut file }.run();
     file
 }
 
@@ -81,6 +90,8 @@ struct Reader<'a> {
     inner: Vec<(String, usize)>,
     /// What the file's imports and modules stand for: `redis` may be `crate::store::redis`, `time` be `tokio::time`.
     names: BTreeMap<String, Vec<String>>,
+    /// Whether the import being read is a `pub use`.
+    published: bool,
     file: &'a mut File,
 }
 
@@ -104,6 +115,9 @@ impl Reader<'_> {
                     self.file.moved.push(token.line);
                 }
                 "use" => {
+                    let before =
+                        self.at.checked_sub(1).map_or("", |before| self.tokens[before].text.as_str());
+                    self.published = ["pub", ")"].contains(&before);
                     self.at += 1;
                     let absolute = self.eat("::");
                     self.import(&[], absolute);
@@ -212,17 +226,18 @@ impl Reader<'_> {
     fn leaf(&mut self, path: Vec<String>, line: usize, absolute: bool, alias: Option<String>) {
         let full = self.resolve(&path, absolute);
         if full.len() == 1 && ["crate", "std", "core"].contains(&full[0].as_str()) {
-            self.file.hiding.push(Named { path: full.clone(), line });
+            self.file.hiding.push(Named { path: full.clone(), line, binds: false });
         }
+        let binds = alias.is_some() && !self.published;
         if let Some(alias) = alias {
             self.names.insert(alias, full.clone());
         }
-        self.file.named.push(Named { path: full, line });
+        self.file.named.push(Named { path: full, line, binds });
     }
 
     fn name(&mut self, path: Vec<String>, line: usize, absolute: bool) {
         let path = self.resolve(&path, absolute);
-        self.file.named.push(Named { path, line });
+        self.file.named.push(Named { path, line, binds: false });
     }
 
     /// From the crate's root, if it is a path of ours; with the import opened, if it begins with an imported name.

@@ -83,6 +83,9 @@ fn a_module_that_is_test_code_may_name_more() {
     let contract = ("src/store/contract.rs", "use crate::broker::Broker;");
     assert_eq!(faults_in(&[("src/store/mod.rs", declared), contract]), Vec::<String>::new());
     assert!(!faults_in(&[("src/store/mod.rs", "mod contract;"), contract]).is_empty(), "and only then");
+    let declared = ("src/store/keys.rs", "#[cfg(test)]\n#[path = \"keys_tests.rs\"]\nmod tests;");
+    let tests = ("src/store/keys_tests.rs", "use crate::broker::Broker; use super::super::super::cli;");
+    assert_eq!(faults_in(&[declared, tests]), Vec::<String>::new());
 }
 
 #[test]
@@ -120,7 +123,8 @@ fn only_app_and_cli_name_the_emulator() {
     }
     accepted("src/cli.rs", "use acs_broker::emulator::start;");
     accepted("src/app/mod.rs", "use crate::emulator::start;");
-    accepted("src/config.rs", "use crate::emulator::Settings;");
+    accepted("src/config.rs", "use crate::emulator;\nstruct S { emulator: emulator::Settings }");
+    refused("src/config.rs", "use crate::emulator;\nfn f() { emulator::start(); }");
 }
 
 #[test]
@@ -147,7 +151,12 @@ fn the_client_and_the_emulator_know_neither_each_other_nor_the_core() {
 fn a_store_sees_the_ports_and_types_of_the_core_alone() {
     accepted("src/store/mod.rs", "use crate::broker::{ports::Stores, types::UserId};");
     refused("src/store/mod.rs", "use crate::broker::Broker;");
-    refused("src/store/mod.rs", "use crate::broker;");
+    accepted("src/store/mod.rs", "use crate::broker;\nfn f(user: broker::types::UserId) {}");
+    refused("src/store/mod.rs", "use crate::broker;\nfn f(broker: broker::Broker) {}");
+    refused("src/store/mod.rs", "use crate::broker as b;\nuse b::Broker;");
+    refused("src/store/mod.rs", "pub use crate::broker;");
+    refused("src/store/mod.rs", "pub(crate) use crate::broker;");
+    refused("src/store/mod.rs", "use crate::broker::*;");
     refused("src/auth/mod.rs", "use crate::broker::ports::Stores;");
 }
 

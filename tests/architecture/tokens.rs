@@ -1,9 +1,9 @@
-//! Cuts Rust source into words and marks, without comments, texts and test code.
+//! Cuts Rust source into words, marks and plain texts, without comments and test code.
 //!
 //! Enough of a lexer for the architecture test, no more: it must not be fooled by a path inside a comment or a string,
 //! by a lifetime that looks like a character, or by raw strings. It never fails: what it does not know is a mark.
 
-/// A word, a number or a single mark, with the line it stands on.
+/// A word, a number, a text in its quotes or a single mark, with the line it stands on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) text: String,
@@ -45,7 +45,7 @@ pub(crate) fn tokens(source: &str) -> Vec<Token> {
             }
             '"' => {
                 at = after_text(&chars, at);
-                None
+                Some(chars[start..at].iter().collect())
             }
             '\'' => {
                 at = after_quote(&chars, at);
@@ -86,7 +86,7 @@ pub(crate) fn tokens(source: &str) -> Vec<Token> {
 }
 
 /// The tokens without items that exist in tests only: those behind `#[cfg(test)]` or `#[cfg(all(test, …))]`, `#[test]`.
-/// The names of modules declared so, whose files are test code as a whole, come with them.
+/// With them come the modules declared so, whose files are test code as a whole: by name, or as `"path"` in its quotes.
 pub(crate) fn without_tests(tokens: &[Token]) -> (Vec<Token>, Vec<String>) {
     let (mut kept, mut test_modules) = (Vec::new(), Vec::new());
     let mut at = 0;
@@ -96,7 +96,11 @@ pub(crate) fn without_tests(tokens: &[Token]) -> (Vec<Token>, Vec<String>) {
             at += 1;
             continue;
         }
+        let mut place = None;
         while starts_with(&tokens[at..], &["#", "["]) {
+            if starts_with(&tokens[at..], &["#", "[", "path", "="]) {
+                place = tokens.get(at + 4);
+            }
             at = after_group(tokens, at + 1);
         }
         let item = at;
@@ -110,7 +114,7 @@ pub(crate) fn without_tests(tokens: &[Token]) -> (Vec<Token>, Vec<String>) {
             Some(end) if end.is("{") => at = after_group(tokens, at),
             Some(end) if end.is(";") => {
                 if let Some(name) = tokens[item..at].iter().skip_while(|t| !t.is("mod")).nth(1) {
-                    test_modules.push(name.text.clone());
+                    test_modules.push(place.unwrap_or(name).text.clone());
                 }
                 at += 1;
             }
