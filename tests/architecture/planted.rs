@@ -176,6 +176,8 @@ fn the_environment_is_read_by_main_and_cli_alone() {
         accepted("src/cli.rs", text);
         accepted("src/main.rs", text);
     }
+    accepted("src/emulator/certificate.rs", "fn f() { std::env::temp_dir(); }");
+    refused("src/emulator/certificate.rs", "fn f() { std::env::var(A); }");
     accepted("src/config.rs", "const V: &str = env!(\"CARGO_PKG_VERSION\");");
 }
 

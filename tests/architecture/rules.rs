@@ -123,9 +123,14 @@ pub(crate) const ANYWHERE: &[&str] = &[
 /// What the core may take from tokio: waiting, never a socket, a file or a process.
 const TOKIO_OF_THE_CORE: &[&str] = &["join", "pin", "select", "spawn", "sync", "task", "time", "try_join"];
 
-/// Parts of the standard library with homes of their own: the path's beginning, and who may name it.
-const STD_HOMES: &[(&[&str], &[&str])] =
-    &[(&["std", "env"], &["cli", "main"]), (&["std", "time", "SystemTime", "now"], &["clock"])];
+/// Parts of the standard library with homes of their own: the path's beginning, and who may name it. The first row that
+/// fits counts.
+const STD_HOMES: &[(&[&str], &[&str])] = &[
+    // Where the emulator's CA file goes when nobody says where; no setting is read there.
+    (&["std", "env", "temp_dir"], &["cli", "emulator"]),
+    (&["std", "env"], &["cli", "main"]),
+    (&["std", "time", "SystemTime", "now"], &["clock"]),
+];
 
 /// What the core must not name of the standard library.
 const NOT_IN_THE_CORE: &[&[&str]] =
