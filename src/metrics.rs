@@ -54,7 +54,6 @@ pub struct Metrics {
     rpcs_in_flight: Gauge,
     errors: Family<ReasonLabels, Counter>,
     token_decisions: Family<OutcomeLabels, Counter>,
-    background_refreshes: Family<OutcomeLabels, Counter>,
     surplus_identities: Family<OutcomeLabels, Counter>,
     upstream: Timings<OperationLabels>,
     store: Timings<OperationLabels>,
@@ -89,12 +88,6 @@ impl Metrics {
             "token_decisions",
             "What IssueToken did with the cached token: reuse, reuse_and_refresh, replace, create, degraded",
             token_decisions.clone(),
-        );
-        let background_refreshes = Family::default();
-        own.register(
-            "background_refreshes",
-            "Renewals behind a caller's back: done, left_to_another, failed",
-            background_refreshes.clone(),
         );
         let surplus_identities = Family::default();
         own.register(
@@ -135,7 +128,6 @@ impl Metrics {
             rpcs_in_flight,
             errors,
             token_decisions,
-            background_refreshes,
             surplus_identities,
             upstream,
             store,
@@ -165,11 +157,6 @@ impl Metrics {
     /// What IssueToken did with the cached token.
     pub fn token_decision(&self, outcome: &'static str) {
         self.token_decisions.get_or_create(&OutcomeLabels { outcome }).inc();
-    }
-
-    /// How a background renewal ended.
-    pub fn background_refresh(&self, outcome: &'static str) {
-        self.background_refreshes.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// What became of an identity that lost the race.

@@ -1,23 +1,34 @@
 //! The core: which user has which identity, and which token is worth serving.
 //!
 //! It decides and does no I/O: ACS and the store are ports (`ports`), time comes from `clock`. It never sees gRPC.
+//! Work with an effect runs in tasks of its own, so that a caller who hangs up leaves nothing half done.
 
 pub mod error;
+mod flight;
+mod freshness;
+mod identity;
+mod once;
 pub mod ports;
+mod seat;
+#[cfg(test)]
+mod simulation;
+mod token;
 pub mod types;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio_util::task::TaskTracker;
 
 use self::error::Error;
-use self::ports::{IdentityPage, StoreProblem, Stores, TokenIssuer};
-use self::types::{AccessToken, Caller, IdentityId, IdentityRecord, ScopeSet, UserId, Validity};
+use self::flight::Flights;
+use self::ports::{StoreProblem, Stores, TokenIssuer};
+use self::types::{AccessToken, IdentityId, ScopeSet, UserId, Validity};
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::Metrics;
 
-/// `[tokens]`: which token is worth serving. Ranges are checked by `validate`.
+/// `[tokens]`: which token is worth serving. Ranges are checked by [`Settings::problems`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -37,6 +48,54 @@ pub struct Settings {
     /// The least time a degraded token has left.
     #[serde(with = "crate::duration")]
     pub fallback_minimum: Duration,
+}
+
+impl Default for Settings {
+    /// The values of `config/default.toml`.
+    fn default() -> Self {
+        Self {
+            default_validity: Duration::from_secs(24 * 3600),
+            floor: Duration::from_secs(15 * 60),
+            refresh_ahead: 0.5,
+            jitter: 0.05,
+            availability_target: Duration::from_secs(12 * 3600),
+            fallback_minimum: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Settings {
+    /// What is out of range: the key within `[tokens]`, and what would be right.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        if let Err(invalid) = Validity::from_duration(self.default_validity) {
+            problems.push(("default_validity", invalid.to_string()));
+        }
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        if !(minutes(15)..=minutes(45)).contains(&self.floor) {
+            problems.push(("floor", "must be from 15m to 45m".into()));
+        }
+        if !(0.1..=0.9).contains(&self.refresh_ahead) {
+            problems.push(("refresh_ahead", "must be from 0.1 to 0.9".into()));
+        }
+        if !(0.0..=0.1).contains(&self.jitter) {
+            problems.push(("jitter", "must be from 0 to 0.1".into()));
+        } else if self.jitter > self.refresh_ahead / 2.0 {
+            problems.push(("jitter", "must be at most half of refresh_ahead".into()));
+        }
+        if self.availability_target > minutes(24 * 60) {
+            problems.push(("availability_target", "must be from 0s to 24h".into()));
+        }
+        if !(Duration::from_secs(10)..=minutes(15)).contains(&self.fallback_minimum) {
+            problems.push(("fallback_minimum", "must be from 10s to 15m".into()));
+        }
+        problems
+    }
+
+    /// The validity of new tokens when the caller names none; the longest if the setting is out of range.
+    pub fn default_validity(&self) -> Validity {
+        Validity::from_duration(self.default_validity).unwrap_or(Validity::MAX)
+    }
 }
 
 /// What IssueToken is asked for.
@@ -90,13 +149,23 @@ pub enum Imported {
 /// The core, cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
-    #[allow(dead_code, reason = "signatures first; the core follows")]
-    inner: Arc<Inner>,
+    core: Arc<Core>,
 }
-struct Inner;
 
-#[allow(missing_docs, clippy::unused_async, unused_variables, reason = "signatures first; the core follows")]
+struct Core {
+    settings: Settings,
+    issuer: Arc<dyn TokenIssuer>,
+    stores: Stores,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    resolving: Flights<UserId, identity::Resolved>,
+    issuing: Flights<(UserId, types::TokenKey), token::Obtained>,
+    retries: token::Retries,
+    tasks: TaskTracker,
+}
+
 impl Broker {
+    /// A core over these ports.
     pub fn new(
         settings: Settings,
         issuer: Arc<dyn TokenIssuer>,
@@ -104,71 +173,84 @@ impl Broker {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        Self { inner: Arc::new(Inner) }
+        Self {
+            core: Arc::new(Core {
+                settings,
+                issuer,
+                stores,
+                clock,
+                metrics,
+                resolving: Flights::new(),
+                issuing: Flights::new(),
+                retries: token::Retries::default(),
+                tasks: TaskTracker::new(),
+            }),
+        }
     }
-    pub async fn issue_token(&self, caller: &Caller, request: IssueToken) -> Result<ServedToken, Error> {
-        Err(Error::internal("not built yet"))
-    }
-    pub async fn refresh_token(&self, caller: &Caller, request: RefreshToken) -> Result<ServedToken, Error> {
-        Err(Error::internal("not built yet"))
-    }
-    pub async fn revoke_tokens(
-        &self,
-        caller: &Caller,
-        user: UserId,
-        request_id: Option<String>,
-    ) -> Result<(), Error> {
-        Err(Error::internal("not built yet"))
-    }
-    pub async fn resolve_identity(
-        &self,
-        caller: &Caller,
-        user: UserId,
-    ) -> Result<(IdentityRecord, bool), Error> {
-        Err(Error::internal("not built yet"))
-    }
-    pub async fn get_identity(
-        &self,
-        caller: &Caller,
-        user: UserId,
-    ) -> Result<(UserId, IdentityRecord), Error> {
-        Err(Error::internal("not built yet"))
-    }
-    pub async fn get_identity_by_acs_id(
-        &self,
-        caller: &Caller,
-        identity: IdentityId,
-    ) -> Result<(UserId, IdentityRecord), Error> {
-        Err(Error::internal("not built yet"))
-    }
-    pub async fn delete_identity(
-        &self,
-        caller: &Caller,
-        user: UserId,
-        request_id: Option<String>,
-    ) -> Result<(), Error> {
-        Err(Error::internal("not built yet"))
-    }
-    pub async fn list_identities(
-        &self,
-        caller: &Caller,
-        from: Option<Vec<u8>>,
-        limit: usize,
-    ) -> Result<Option<IdentityPage>, Error> {
-        Err(Error::internal("not built yet"))
-    }
-    pub async fn import_identity(
-        &self,
-        caller: &Caller,
-        user: UserId,
-        identity: IdentityId,
-        created_at: Option<Timestamp>,
-        validate_only: bool,
-    ) -> Result<Imported, Error> {
-        Err(Error::internal("not built yet"))
-    }
+
+    /// Whether the store is fit for traffic; for readiness.
     pub async fn check(&self) -> Result<(), StoreProblem> {
-        Ok(())
+        self.core.stores.identities.check().await
     }
-    pub async fn shutdown(&self, within: Duration) {}
+
+    /// The rules in force, for checking requests against them.
+    pub fn settings(&self) -> &Settings {
+        &self.core.settings
+    }
+
+    /// Waits until the work that outlived its callers is done, at most for `within`. Says whether all of it was.
+    pub async fn shutdown(&self, within: Duration) -> bool {
+        self.core.tasks.close();
+        tokio::time::timeout(within, self.core.tasks.wait()).await.is_ok()
+    }
+
+    /// Runs work to its end even if the caller goes away.
+    async fn to_its_end<T, F>(&self, work: impl FnOnce(Arc<Core>) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let task = self.core.tasks.spawn(work(Arc::clone(&self.core)));
+        task.await.unwrap_or_else(|_| Err(Error::internal("a task of the core ended without an answer")))
+    }
+}
+
+/// A name for a user in leases and ledgers that does not tell who it is: SHA-256 in hexadecimal.
+fn user_hash(user: &UserId) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(user.as_str().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_settings_are_in_range() {
+        assert_eq!(Settings::default().problems(), Vec::new());
+    }
+
+    #[test]
+    fn every_setting_out_of_range_is_reported() {
+        let wrong = Settings {
+            default_validity: Duration::from_secs(59 * 60),
+            floor: Duration::from_secs(60),
+            refresh_ahead: f64::NAN,
+            jitter: -0.1,
+            availability_target: Duration::from_secs(25 * 3600),
+            fallback_minimum: Duration::from_secs(1),
+        };
+        let keys: Vec<_> = wrong.problems().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(
+            keys,
+            [
+                "default_validity",
+                "floor",
+                "refresh_ahead",
+                "jitter",
+                "availability_target",
+                "fallback_minimum"
+            ]
+        );
+    }
 }

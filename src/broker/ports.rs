@@ -263,6 +263,9 @@ pub trait LeaseStore: Send + Sync {
     /// Tries to take the lease for `ttl`; never waits.
     async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Acquired, StoreError>;
 
+    /// Extends the lease to `ttl` from now if it is still this holder's; says whether it is.
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError>;
+
     /// Gives the lease back if it is still this holder's.
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
 }
