@@ -10,4 +10,6 @@ pub mod metrics;
 
 pub mod broker;
 
+pub mod auth;
+
 pub mod grpc;

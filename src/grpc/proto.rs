@@ -43,3 +43,16 @@ opaque_debug!(
     v1::RevokeTokensRequest,
     v1::RevokeTokensResponse,
 );
+
+// Enums hold nothing of anybody: they print their names.
+macro_rules! named_debug {
+    ($($enumeration:ty),+ $(,)?) => {$(
+        impl std::fmt::Debug for $enumeration {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str_name())
+            }
+        }
+    )+};
+}
+
+named_debug!(v1::Scope, v1::TokenSource);

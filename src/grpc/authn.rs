@@ -1,0 +1,79 @@
+//! Every call has a caller, or it gets nothing.
+//!
+//! [`admit`] runs before any handler and puts the [`Caller`] into the request; [`caller`] is how a handler gets it.
+//! A handler that is reached some other way finds none and refuses, so forgetting the first step lets nobody in.
+//! The open methods, health and reflection, are those of [`Method::is_open`] and no others.
+
+use std::sync::Arc;
+
+use tonic::Status;
+
+use super::method::Method;
+use super::status;
+use crate::auth::{self, Authenticator, Credentials};
+use crate::broker::error::Error;
+use crate::broker::types::Caller;
+
+/// Finds out who calls, and notes it in the request.
+pub(crate) async fn admit<B>(
+    chain: &[Arc<dyn Authenticator>],
+    credentials: &Credentials,
+    method: &Method,
+    request: &mut http::Request<B>,
+) -> Result<(), Error> {
+    if method.is_open() {
+        return Ok(());
+    }
+    match auth::identify(chain, credentials).await {
+        Ok(caller) => {
+            tracing::Span::current().record("caller", caller.name());
+            request.extensions_mut().insert(caller);
+            Ok(())
+        }
+        Err(why) => {
+            tracing::info!(%why, "caller refused");
+            Err(Error::CallerUnauthenticated)
+        }
+    }
+}
+
+/// The caller of a request that was admitted.
+pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
+    request.extensions().get().cloned().ok_or_else(|| status::of(Error::CallerUnauthenticated))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Unauthenticated;
+    use crate::grpc::method;
+
+    #[tokio::test]
+    async fn a_method_of_ours_is_admitted_with_a_caller_only() {
+        let issue = method::at("/acsbroker.v1.TokenService/IssueToken");
+        let mut request = http::Request::new(());
+        let nobody = Credentials::default();
+        assert!(admit(&[], &nobody, issue, &mut request).await.is_err());
+        assert!(admit(&[], &nobody, method::at("/no.such/Method"), &mut request).await.is_err());
+        assert!(caller(&tonic::Request::from_http(request)).is_err());
+
+        let anybody: Arc<dyn Authenticator> = Arc::new(Unauthenticated { allow_off_loopback: true });
+        let mut request = http::Request::new(());
+        admit(&[anybody], &nobody, issue, &mut request).await.unwrap();
+        assert_eq!(caller(&tonic::Request::from_http(request)).unwrap().name(), "unauthenticated");
+    }
+
+    #[tokio::test]
+    async fn an_open_method_needs_no_caller_and_gets_none() {
+        let check = method::at("/grpc.health.v1.Health/Check");
+        let mut request = http::Request::new(());
+        admit(&[], &Credentials::default(), check, &mut request).await.unwrap();
+        assert!(caller(&tonic::Request::from_http(request)).is_err());
+    }
+
+    #[test]
+    fn a_request_that_was_not_admitted_has_no_caller() {
+        let status = caller(&tonic::Request::new(())).unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unauthenticated);
+    }
+}

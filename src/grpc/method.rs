@@ -1,0 +1,120 @@
+//! Every method this server knows, by path. The names here, never what a caller typed, go into metrics and logs.
+//!
+//! A test holds the table against the compiled proto files, so that no method can be added without its line, and no
+//! method of ours can be open to everybody.
+
+/// Which service answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// acsbroker.v1.TokenService.
+    Token,
+    /// acsbroker.v1.IdentityService.
+    Identity,
+    /// grpc.health.v1.Health.
+    Health,
+    /// grpc.reflection.v1.ServerReflection.
+    Reflection,
+    /// grpc.reflection.v1alpha.ServerReflection, which older tools ask.
+    ReflectionAlpha,
+    /// Nobody.
+    Unknown,
+}
+
+/// A method.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Method {
+    /// The full name, as OpenTelemetry writes `rpc.method`.
+    pub(crate) name: &'static str,
+    /// Who answers.
+    pub(crate) service: Service,
+}
+
+impl Method {
+    /// Whether callers need not say who they are: health, for those who probe, and reflection, which tells what the
+    /// public proto files tell.
+    pub(crate) const fn is_open(&self) -> bool {
+        match self.service {
+            Service::Health | Service::Reflection | Service::ReflectionAlpha => true,
+            Service::Token | Service::Identity | Service::Unknown => false,
+        }
+    }
+
+    /// Whether there is such a method.
+    pub(crate) fn is_known(&self) -> bool {
+        self.service != Service::Unknown
+    }
+
+    /// Whether calls are counted against the limit: probes must be answered at full load too.
+    pub(crate) const fn takes_a_seat(&self) -> bool {
+        !matches!(self.service, Service::Health)
+    }
+}
+
+const fn method(name: &'static str, service: Service) -> Method {
+    Method { name, service }
+}
+
+/// The most frequent first.
+static METHODS: [Method; 12] = [
+    method("acsbroker.v1.TokenService/IssueToken", Service::Token),
+    method("acsbroker.v1.TokenService/RefreshToken", Service::Token),
+    method("acsbroker.v1.TokenService/RevokeTokens", Service::Token),
+    method("acsbroker.v1.IdentityService/ResolveIdentity", Service::Identity),
+    method("acsbroker.v1.IdentityService/GetIdentity", Service::Identity),
+    method("acsbroker.v1.IdentityService/DeleteIdentity", Service::Identity),
+    method("acsbroker.v1.IdentityService/ListIdentities", Service::Identity),
+    method("acsbroker.v1.IdentityService/ImportIdentities", Service::Identity),
+    method("grpc.health.v1.Health/Check", Service::Health),
+    method("grpc.health.v1.Health/Watch", Service::Health),
+    method("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Service::Reflection),
+    method("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Service::ReflectionAlpha),
+];
+
+/// Stands for every path that is not in the table; OpenTelemetry's word for it.
+static OTHER: Method = method("_OTHER", Service::Unknown);
+
+/// The method at a path such as `/acsbroker.v1.TokenService/IssueToken`.
+pub(crate) fn at(path: &str) -> &'static Method {
+    let name = path.strip_prefix('/').unwrap_or_default();
+    METHODS.iter().find(|method| method.name == name).unwrap_or(&OTHER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+
+    #[test]
+    fn the_table_holds_exactly_the_methods_of_the_proto_files_and_none_is_open() {
+        let files = prost_types::FileDescriptorSet::decode(crate::grpc::proto::FILE_DESCRIPTOR_SET).unwrap();
+        let mut declared = Vec::new();
+        for file in files.file {
+            for service in &file.service {
+                for method in &service.method {
+                    declared.push(format!("{}.{}/{}", file.package(), service.name(), method.name()));
+                }
+            }
+        }
+        declared.sort();
+        let mut listed: Vec<_> = METHODS.iter().filter(|method| !method.is_open()).collect();
+        listed.sort_by_key(|method| method.name);
+        assert_eq!(listed.iter().map(|method| method.name).collect::<Vec<_>>(), declared);
+    }
+
+    #[test]
+    fn only_the_exact_path_finds_a_method() {
+        assert_eq!(at("/acsbroker.v1.TokenService/IssueToken").name, "acsbroker.v1.TokenService/IssueToken");
+        for other in [
+            "",
+            "/",
+            "acsbroker.v1.TokenService/IssueToken",
+            "/acsbroker.v1.TokenService/IssueToken/",
+            "//acsbroker.v1.TokenService/IssueToken",
+            "/acsbroker.v1.TokenService/issueToken",
+            "/grpc.health.v1.Health/check",
+        ] {
+            assert_eq!(at(other), &OTHER, "{other}");
+        }
+        assert!(!OTHER.is_open());
+    }
+}

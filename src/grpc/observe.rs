@@ -1,0 +1,225 @@
+//! What surrounds every call: request id, span, deadline, limit of calls in flight, metrics and the log line.
+//!
+//! It never looks at a message and never lets a user's value into a log or label. It is on the path of every cached
+//! token, so it allocates little: names are static, the request id is the header itself, no future is boxed.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use tokio::time::{Instant, timeout_at};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tracing::{Instrument, Span, field};
+
+use super::method::Method;
+use super::status::{self, Causes, Failure, Refusal};
+use crate::broker::error::Error;
+use crate::metrics::Metrics;
+
+/// The header of the request id, in requests and in responses.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest request id taken from a caller.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// No call runs longer, whatever its caller asks for.
+const MAX_DEADLINE: Duration = Duration::from_secs(3600);
+
+/// How much before the caller's own deadline the answer leaves, at the most; else the caller gives up without it.
+const HEAD_START: Duration = Duration::from_millis(25);
+
+/// Measures and limits the calls of one server.
+pub(crate) struct Observer {
+    metrics: Metrics,
+    default_deadline: Duration,
+    max_in_flight: usize,
+    in_flight: AtomicUsize,
+}
+
+impl Observer {
+    /// One with these limits.
+    pub(crate) fn new(metrics: Metrics, default_deadline: Duration, max_in_flight: usize) -> Self {
+        Self { metrics, default_deadline, max_in_flight, in_flight: AtomicUsize::new(0) }
+    }
+
+    /// A call arrives.
+    pub(crate) fn begin(&self, method: &'static Method, headers: &HeaderMap) -> Call<'_> {
+        let started = Instant::now();
+        let request_id = request_id(headers.get(REQUEST_ID));
+        let id = request_id.to_str().unwrap_or_default();
+        // Probes come every few seconds for ever: they are of interest to nobody but who looks for them.
+        let span = if method.is_open() {
+            tracing::debug_span!("rpc", rpc.method = method.name, request_id = id, caller = field::Empty)
+        } else {
+            tracing::info_span!("rpc", rpc.method = method.name, request_id = id, caller = field::Empty)
+        };
+        let deadline = started + budget(headers.get("grpc-timeout"), self.default_deadline);
+        self.metrics.rpc_started();
+        Call { observer: self, method, request_id, span, started, deadline, seated: false, finished: false }
+    }
+}
+
+/// A call on its way. Dropped before it finished, it counts as cancelled by its caller.
+pub(crate) struct Call<'a> {
+    observer: &'a Observer,
+    method: &'static Method,
+    request_id: HeaderValue,
+    span: Span,
+    started: Instant,
+    deadline: Instant,
+    seated: bool,
+    finished: bool,
+}
+
+impl Call<'_> {
+    /// Does the work within the call's limits and answers, whatever becomes of it.
+    pub(crate) async fn run(mut self, work: impl Future<Output = Response<Body>>) -> Response<Body> {
+        if !self.take_seat() {
+            return self.finish(status::of(Refusal::Overloaded).into_http());
+        }
+        let work = AssertUnwindSafe(work).catch_unwind().instrument(self.span.clone());
+        let response = match timeout_at(self.deadline, work).await {
+            Ok(Ok(response)) => response,
+            // The message of the panic is in the log already, from the panic hook.
+            Ok(Err(_)) => status::of(Error::internal("the handler panicked")).into_http(),
+            Err(_) => status::of(Error::DeadlineExceeded).into_http(),
+        };
+        self.finish(response)
+    }
+
+    fn take_seat(&mut self) -> bool {
+        if !self.method.takes_a_seat() {
+            return true;
+        }
+        // Counted even when refused; the drop gives it back.
+        self.seated = true;
+        self.observer.in_flight.fetch_add(1, Ordering::Relaxed) < self.observer.max_in_flight
+    }
+
+    fn finish(mut self, response: Response<Body>) -> Response<Body> {
+        let mut response = match code_of(&response) {
+            Code::Ok => {
+                self.record(Code::Ok, None);
+                response
+            }
+            // Health and reflection are not of our API: their statuses are those of their own definitions.
+            code if self.method.is_open() => {
+                self.record(code, None);
+                response
+            }
+            _ => self.fail(response),
+        };
+        response.headers_mut().insert(REQUEST_ID, self.request_id.clone());
+        response
+    }
+
+    /// Gives an error its full details.
+    fn fail(&mut self, response: Response<Body>) -> Response<Body> {
+        let status = match response.extensions().get::<Status>() {
+            Some(status) => status.clone(),
+            None => Status::from_header_map(response.headers()).unwrap_or_else(|| Status::unknown("")),
+        };
+        let failure = status::failure_of(&status, self.method.is_known());
+        let mut complete = failure.status(self.request_id.to_str().ok());
+        *complete.metadata_mut() = status.metadata().clone();
+        self.record(complete.code(), Some(&failure));
+        complete.into_http()
+    }
+
+    fn record(&mut self, code: Code, failure: Option<&Failure>) {
+        self.finished = true;
+        let took = self.started.elapsed();
+        let code_name = status::code_name(code);
+        self.observer.metrics.rpc_finished(self.method.name, code_name, took);
+        if let Some(failure) = failure {
+            self.observer.metrics.error(failure.reason());
+        }
+        let _in_span = self.span.enter();
+        let (duration_ms, reason) = (took.as_secs_f64() * 1e3, failure.map(Failure::reason));
+        let cause = failure.map(Causes).filter(Causes::any).map(field::display);
+        match code {
+            Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable => {
+                tracing::warn!(target: "acs_broker::rpc", code = code_name, reason, duration_ms, cause, "rpc");
+            }
+            _ if self.method.is_open() => {
+                tracing::debug!(target: "acs_broker::rpc", code = code_name, duration_ms, "rpc");
+            }
+            _ => {
+                tracing::info!(target: "acs_broker::rpc", code = code_name, reason, duration_ms, cause, "rpc");
+            }
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if self.seated {
+            self.observer.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+        if !self.finished {
+            self.record(Code::Cancelled, None);
+        }
+    }
+}
+
+/// The code an answer carries: in the headers if it is an error, for an answer with a message is OK so far.
+fn code_of(response: &Response<Body>) -> Code {
+    response.headers().get(Status::GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+}
+
+/// The caller's request id if it is fit for logs, else a new one.
+fn request_id(sent: Option<&HeaderValue>) -> HeaderValue {
+    let fit = |id: &&HeaderValue| {
+        let id = id.as_bytes();
+        (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
+            && id.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    };
+    sent.filter(fit).cloned().unwrap_or_else(new_request_id)
+}
+
+fn new_request_id() -> HeaderValue {
+    // From the thread's generator: the system's costs a system call.
+    let uuid = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    let mut text = uuid::Uuid::encode_buffer();
+    let text: &str = uuid.hyphenated().encode_lower(&mut text);
+    // Hexadecimal digits and hyphens are fit for a header.
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+/// The time a call has: the caller's `grpc-timeout` less a head start for the answer, or the default.
+/// A malformed timeout counts as none.
+fn budget(timeout: Option<&HeaderValue>, default: Duration) -> Duration {
+    match timeout.and_then(|timeout| parse_timeout(timeout.as_bytes())) {
+        Some(timeout) => {
+            let timeout = timeout.min(MAX_DEADLINE);
+            timeout.saturating_sub((timeout / 10).min(HEAD_START))
+        }
+        None => default,
+    }
+}
+
+/// `grpc-timeout`: one to eight digits and a unit.
+fn parse_timeout(text: &[u8]) -> Option<Duration> {
+    let (&unit, digits) = text.split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let value = digits.iter().fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
+    Some(match unit {
+        b'H' => Duration::from_secs(value * 3600),
+        b'M' => Duration::from_secs(value * 60),
+        b'S' => Duration::from_secs(value),
+        b'm' => Duration::from_millis(value),
+        b'u' => Duration::from_micros(value),
+        b'n' => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

@@ -1,0 +1,138 @@
+//! One call, from its HTTP request to its HTTP response: observed, admitted, and given to the service it names.
+//!
+//! Plain functions and not tower layers: each step runs once, in this order, and the compiler checks it. The paths
+//! are our own table instead of a router, because metrics need their names anyway.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{Method as HttpMethod, Request, Response, StatusCode};
+use tonic::body::Body;
+use tonic::codegen::{Body as HttpBody, Bytes, Service as _, StdError};
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+
+use super::authn;
+use super::health::Health;
+use super::identity::Identities;
+use super::method::{self, Method, Service};
+use super::observe::Observer;
+use super::proto::FILE_DESCRIPTOR_SET;
+use super::proto::v1::identity_service_server::IdentityServiceServer;
+use super::proto::v1::token_service_server::TokenServiceServer;
+use super::status::{self, Refusal};
+use super::token::Tokens;
+use super::{ServeError, Settings};
+use crate::auth::{Authenticator, Credentials};
+use crate::broker::Broker;
+use crate::metrics::Metrics;
+
+/// A service whose speed does not matter.
+type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// Everything that answers calls.
+pub(crate) struct Server {
+    observer: Observer,
+    chain: Vec<Arc<dyn Authenticator>>,
+    tokens: TokenServiceServer<Tokens>,
+    identities: IdentityServiceServer<Identities>,
+    health: Boxed,
+    reflection: Option<[Boxed; 2]>,
+}
+
+impl Server {
+    /// With these limits, over that core.
+    pub(crate) fn new(
+        settings: &Settings,
+        broker: Broker,
+        chain: Vec<Arc<dyn Authenticator>>,
+        metrics: Metrics,
+        health: &Health,
+    ) -> Result<Self, ServeError> {
+        let limit = settings.max_message_bytes;
+        let tokens = Tokens::new(broker.clone(), broker.settings().default_validity());
+        Ok(Self {
+            observer: Observer::new(metrics, settings.default_deadline, settings.max_in_flight),
+            chain,
+            tokens: TokenServiceServer::new(tokens).max_decoding_message_size(limit),
+            identities: IdentityServiceServer::new(Identities::new(broker)).max_decoding_message_size(limit),
+            health: BoxCloneSyncService::new(health.service()),
+            reflection: settings.reflection.then(reflection).transpose()?,
+        })
+    }
+
+    /// Answers a call. Never fails: whatever goes wrong is a gRPC status, or for what is not gRPC, an HTTP one.
+    pub(crate) async fn call<B>(&self, credentials: &Credentials, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
+        if let Some(refused) = refuse_other_than_grpc(&request) {
+            return refused;
+        }
+        let method = method::at(request.uri().path());
+        let call = self.observer.begin(method, request.headers());
+        call.run(self.answer(method, credentials, request)).await
+    }
+
+    async fn answer<B>(
+        &self,
+        method: &'static Method,
+        credentials: &Credentials,
+        mut request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
+        if let Err(error) = authn::admit(&self.chain, credentials, method, &mut request).await {
+            return status::of(error).into_http();
+        }
+        let boxed = match (method.service, &self.reflection) {
+            (Service::Token, _) => {
+                let Ok(response) = self.tokens.clone().call(request).await;
+                return response;
+            }
+            (Service::Identity, _) => {
+                let Ok(response) = self.identities.clone().call(request).await;
+                return response;
+            }
+            (Service::Health, _) => &self.health,
+            (Service::Reflection, Some([v1, _])) => v1,
+            (Service::ReflectionAlpha, Some([_, v1alpha])) => v1alpha,
+            (Service::Reflection | Service::ReflectionAlpha, None) | (Service::Unknown, _) => {
+                return status::of(Refusal::MethodUnknown).into_http();
+            }
+        };
+        let Ok(response) = boxed.clone().oneshot(request.map(Body::new)).await;
+        response
+    }
+}
+
+/// The gRPC specification wants 415 for other content; other methods than POST are not gRPC either.
+fn refuse_other_than_grpc<B>(request: &Request<B>) -> Option<Response<Body>> {
+    let is_grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+    let refused = if request.method() != HttpMethod::POST {
+        StatusCode::METHOD_NOT_ALLOWED
+    } else if !request.headers().get(CONTENT_TYPE).is_some_and(is_grpc) {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    } else {
+        return None;
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = refused;
+    Some(response)
+}
+
+fn reflection() -> Result<[Boxed; 2], tonic_reflection::server::Error> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok([
+        BoxCloneSyncService::new(builder().build_v1()?.max_decoding_message_size(4096)),
+        BoxCloneSyncService::new(builder().build_v1alpha()?.max_decoding_message_size(4096)),
+    ])
+}

@@ -1,0 +1,140 @@
+//! A server on a free port over scripted ports, clients for it, and waiting for a condition.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use acs_broker::auth::{Authenticator, Unauthenticated};
+use acs_broker::broker::{self, Broker};
+use acs_broker::clock::SystemClock;
+use acs_broker::grpc::proto::v1;
+use acs_broker::grpc::proto::v1::identity_service_client::IdentityServiceClient;
+use acs_broker::grpc::proto::v1::token_service_client::TokenServiceClient;
+use acs_broker::grpc::{self, Health, ServeError, Settings};
+use acs_broker::metrics::Metrics;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tower::ServiceExt;
+
+use crate::ports::{Acs, Store};
+
+pub struct Server {
+    pub acs: Arc<Acs>,
+    pub store: Arc<Store>,
+    pub metrics: Metrics,
+    pub health: Health,
+    pub shutdown: CancellationToken,
+    pub served: JoinHandle<Result<(), ServeError>>,
+    pub address: std::net::SocketAddr,
+}
+
+/// The chain of a server for anybody on this machine.
+pub fn anybody() -> Vec<Arc<dyn Authenticator>> {
+    vec![Arc::new(Unauthenticated { allow_off_loopback: false })]
+}
+
+pub async fn start(chain: Vec<Arc<dyn Authenticator>>, settings: Settings) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (acs, store) = (Arc::new(Acs::default()), Arc::new(Store::default()));
+    let (metrics, health, shutdown) = (Metrics::new(), Health::new(), CancellationToken::new());
+    let broker = Broker::new(
+        broker::Settings::default(),
+        acs.clone(),
+        store.stores(),
+        Arc::new(SystemClock),
+        metrics.clone(),
+    );
+    let served = tokio::spawn(grpc::serve(
+        listener,
+        &settings,
+        broker,
+        chain,
+        metrics.clone(),
+        health.clone(),
+        shutdown.clone(),
+    ));
+    health.set_serving(true);
+    Server { acs, store, metrics, health, shutdown, served, address }
+}
+
+pub async fn start_default() -> Server {
+    start(anybody(), Settings::default()).await
+}
+
+impl Server {
+    pub async fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+
+    pub async fn tokens(&self) -> TokenServiceClient<Channel> {
+        TokenServiceClient::new(self.channel().await)
+    }
+
+    pub async fn identities(&self) -> IdentityServiceClient<Channel> {
+        IdentityServiceClient::new(self.channel().await)
+    }
+
+    /// Sends any HTTP request there is.
+    pub async fn raw(&self, request: http::Request<Body>) -> http::Response<Body> {
+        // The client keeps the path and overwrites scheme and authority.
+        self.channel().await.oneshot(request).await.unwrap()
+    }
+
+    pub fn counted(&self, method: &str, code: &str) -> u64 {
+        let labels = format!("rpc_method=\"{method}\",rpc_response_status_code=\"{code}\"");
+        let text = self.metrics.render();
+        let line =
+            text.lines().find(|line| line.contains("duration_seconds_count") && line.contains(&labels));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// A gRPC request with these bytes as its message.
+pub fn message(path: &str, bytes: &[u8]) -> http::Request<Body> {
+    let mut frame = vec![0];
+    frame.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(bytes);
+    http::Request::post(format!("http://any{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Body::new(http_body_util::Full::from(frame)))
+        .unwrap()
+}
+
+/// A request for a token for `user`.
+pub fn wish(user: &str) -> v1::IssueTokenRequest {
+    v1::IssueTokenRequest {
+        user_id: user.into(),
+        scopes: vec![v1::Scope::Chat.into()],
+        min_remaining: None,
+        validity: None,
+    }
+}
+
+/// Checks what every error promises; returns its details.
+#[track_caller]
+pub fn refused(status: &Status, code: Code, reason: &str) -> ErrorDetails {
+    let details = status.get_error_details();
+    assert_eq!(status.code(), code, "{status:?}");
+    let info = details.error_info().unwrap();
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "acsbroker"));
+    let id = &details.request_info().unwrap().request_id;
+    assert_eq!(info.metadata.get("request_id"), Some(id));
+    assert_eq!(status.metadata().get("x-request-id").unwrap().to_str().unwrap(), id);
+    assert!(!status.message().is_empty());
+    details
+}
+
+/// Waits until the condition holds, at most ten seconds.
+pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,15 @@
+//! The gRPC transport as a client meets it: a real server and real clients, scripted ports behind.
+
+#![expect(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a panic in a test is a failed test, and what the modules share need not be spelled out"
+)]
+
+mod errors;
+mod harness;
+mod import;
+mod lifecycle;
+mod logs;
+mod ports;
+mod requests;
