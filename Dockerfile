@@ -8,6 +8,8 @@ ARG RUST_VERSION=1.95.0
 FROM rust:${RUST_VERSION}-slim-bookworm AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
+# Not needed for the binary, but Cargo.toml names its examples there.
+COPY bench/load bench/load
 COPY config config
 COPY proto proto
 COPY src src

@@ -36,9 +36,8 @@ unit: tools ## every test, in both feature sets
 fmt: ## formats the Rust code
 	$(CARGO) fmt
 
-bench: ## measures the service against a bare tonic server (see bench/)
-	@test -x bench/load/run || { echo 'bench/load/run is not there' >&2; exit 1; }
-	bench/load/run
+bench: ## measures the service against a bare tonic server (see bench/load/run.py)
+	python3 bench/load/run.py
 
 image: ## builds the container image; needs docker
 	docker build --tag $(IMAGE) .
