@@ -98,15 +98,16 @@ impl Dev {
         .flatten()
         .collect();
         let config = settings::load(Purpose::Dev, &presumed, None, environment, &flags)?;
-        settings::start_logging(&config)?;
+        let _logging = settings::start_logging(&config)?;
         let ready_file = ReadyFile::at(self.emulator.ready_file.as_deref())?;
         super::to_the_end(async {
             let stop = stop_on_signal()?;
             let dev = dev::Dev::start(config, &data.path, Arc::new(SystemClock)).await.map_err(explain)?;
             let whereabouts = dev.whereabouts();
             let (readiness, not_adopted) = (dev.app().readiness().clone(), dev.not_adopted);
-            let running = tokio::spawn(dev.run(stop.clone()));
-            tokio::select! {
+            let mut running = tokio::spawn(dev.run(stop));
+            let ended = tokio::select! {
+                ended = &mut running => ended,
                 () = readiness.wait_for(true) => {
                     ready_file.write(&whereabouts)?;
                     welcome(io, &whereabouts, &data)?;
@@ -114,13 +115,10 @@ impl Dev {
                         writeln!(io.err, "{not_adopted} identities of the mapping are unknown to the emulator")?;
                     }
                     io.out.flush()?;
+                    running.await
                 }
-                () = stop.cancelled() => {}
-            }
-            match running.await {
-                Ok(served) => served?,
-                Err(_) => return Err(Stop::Because(Exit::Failure, "the server ended by a bug".into())),
-            }
+            };
+            ended.map_err(|_| Stop::Because(Exit::Failure, "the server ended by a bug".into()))??;
             Ok(Exit::Success)
         })
     }
@@ -132,7 +130,7 @@ impl Emulator {
         let presumed = [presumed("telemetry.format", "pretty", "emulator")];
         let flags: Vec<_> = self.addresses.flags().into_iter().flatten().collect();
         let config = settings::load(Purpose::Emulator, &presumed, None, environment, &flags)?;
-        settings::start_logging(&config)?;
+        let _logging = settings::start_logging(&config)?;
         let ready_file = ReadyFile::at(self.addresses.ready_file.as_deref())?;
         super::to_the_end(async {
             let stop = stop_on_signal()?;

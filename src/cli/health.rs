@@ -20,7 +20,7 @@ pub(super) struct Healthcheck {
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     service: String,
     /// The longest the answer may take.
-    #[arg(long, default_value = "3s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "2s", value_parser = duration, value_name = "DURATION")]
     timeout: Duration,
 }
 

@@ -64,7 +64,7 @@ impl Serve {
         .flatten()
         .collect();
         let config = settings::load(Purpose::Serve, &[], self.config.as_deref(), environment, &flags)?;
-        settings::start_logging(&config)?;
+        let _logging = settings::start_logging(&config)?;
         super::to_the_end(async {
             let stop = stop_on_signal()?;
             let listeners = Listeners::bind(&config).await?;

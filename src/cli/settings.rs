@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::output::{Exit, Stop};
 use crate::config::{self, Config, Given, Inputs, Purpose, Source};
-use crate::telemetry;
+use crate::telemetry::{self, FlushOnDrop};
 
 /// A value from a flag, if the flag was given.
 pub(super) fn flag(key: &'static str, name: &'static str, value: Option<&str>) -> Option<Given> {
@@ -24,11 +24,12 @@ pub(super) fn load(
         .map_err(|problems| Stop::Because(Exit::Usage, problems.to_string()))
 }
 
-/// Starts logging, and logs what is unwise in the settings.
-pub(super) fn start_logging(config: &Config) -> Result<(), Stop> {
-    telemetry::init(&config.telemetry).map_err(|error| Stop::Because(Exit::Failure, error.to_string()))?;
+/// Starts logging, and logs what is unwise in the settings. Logs until the result is dropped.
+pub(super) fn start_logging(config: &Config) -> Result<FlushOnDrop, Stop> {
+    let flush = telemetry::init(&config.telemetry)
+        .map_err(|error| Stop::Because(Exit::Failure, error.to_string()))?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(())
+    Ok(flush)
 }

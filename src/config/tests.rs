@@ -1,3 +1,5 @@
+//! The settings from end to end: every source, every problem, no secret shown, no input that makes it panic.
+
 use super::*;
 
 use proptest::prelude::*;
