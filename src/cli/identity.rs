@@ -17,7 +17,7 @@ const ENTRIES_PER_CALL: usize = 100;
 
 /// The commands of `identity`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Print the ACS identity of a user, and create it if there is none.
     Resolve(User),
     /// Print a mapping without creating one.
@@ -37,7 +37,7 @@ pub enum Command {
 
 /// `identity resolve`.
 #[derive(Debug, Args)]
-pub struct User {
+pub(super) struct User {
     /// The app's own id of the user.
     user: String,
     #[command(flatten)]
@@ -47,7 +47,7 @@ pub struct User {
 /// `identity get`.
 #[derive(Debug, Args)]
 #[group(id = "key", required = true, multiple = false, args = ["user", "acs_id"])]
-pub struct Get {
+pub(super) struct Get {
     /// The app's own id of the user.
     user: Option<String>,
     /// The ACS identity to look up instead.
@@ -59,7 +59,7 @@ pub struct Get {
 
 /// `identity list`.
 #[derive(Debug, Args)]
-pub struct List {
+pub(super) struct List {
     /// Entries of the page, 1 to 1000.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i32).range(1..=1000), value_name = "N")]
     page_size: i32,
@@ -72,7 +72,7 @@ pub struct List {
 
 /// `identity delete`.
 #[derive(Debug, Args)]
-pub struct Delete {
+pub(super) struct Delete {
     /// The app's own id of the user.
     user: String,
     /// A UUID that names this request: a retry with the same one succeeds.
@@ -84,7 +84,7 @@ pub struct Delete {
 
 /// `identity import`.
 #[derive(Debug, Args)]
-pub struct Import {
+pub(super) struct Import {
     /// The file; `-` for standard input.
     file: PathBuf,
     /// Say what would happen, and change nothing.
@@ -96,7 +96,7 @@ pub struct Import {
 
 /// `identity export`.
 #[derive(Debug, Args)]
-pub struct Export {
+pub(super) struct Export {
     #[command(flatten)]
     remote: Remote,
 }
@@ -265,10 +265,7 @@ async fn import(client: &Client, io: &mut Io<'_>, command: &Import) -> Result<Ex
         std::mem::replace(&mut io.input, Box::new(std::io::empty()))
     } else {
         let file = std::fs::File::open(&command.file).map_err(|error| {
-            Stop::Because(
-                Exit::Usage,
-                format!("cannot open {} ({})", command.file.display(), error.kind()),
-            )
+            Stop::Because(Exit::Usage, format!("cannot open {} ({})", command.file.display(), error.kind()))
         })?;
         Box::new(BufReader::new(file))
     };

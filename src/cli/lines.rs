@@ -27,7 +27,7 @@ struct Line {
 }
 
 /// An entry as a line, without the line end.
-pub fn write(entry: &Mapping) -> String {
+pub(super) fn write(entry: &Mapping) -> String {
     let line = Line {
         user_id: entry.user_id.clone(),
         acs_user_id: entry.acs_user_id.clone(),
@@ -58,7 +58,7 @@ fn parse(text: &str) -> Result<Mapping, String> {
 
 /// What a line turned out to be.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// An entry to send.
     Entry(Mapping),
     /// The same entry as in an earlier line.
@@ -78,7 +78,7 @@ fn hash(text: &str) -> Hash {
 }
 
 /// Reads entries line by line.
-pub struct Reader<R> {
+pub(super) struct Reader<R> {
     from: R,
     line: u64,
     users: HashMap<Hash, (Hash, u64)>,
@@ -87,12 +87,12 @@ pub struct Reader<R> {
 
 impl<R: BufRead> Reader<R> {
     /// A reader from the first line on.
-    pub fn new(from: R) -> Self {
+    pub(super) fn new(from: R) -> Self {
         Self { from, line: 0, users: HashMap::new(), identities: HashMap::new() }
     }
 
     /// The next line that is not blank, with its number; none at the end.
-    pub fn next(&mut self) -> std::io::Result<Option<(u64, Outcome)>> {
+    pub(super) fn next(&mut self) -> std::io::Result<Option<(u64, Outcome)>> {
         loop {
             let mut bytes = Vec::new();
             let size = self.from.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes)?;

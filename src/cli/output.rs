@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::grpc::client::Failure;
 
 /// The streams of a command.
-pub struct Io<'a> {
+pub(super) struct Io<'a> {
     /// Where a file named `-` is read from.
     pub input: Box<dyn BufRead + 'a>,
     /// Answers.
@@ -24,7 +24,7 @@ pub struct Io<'a> {
 
 /// How a command ended; becomes the exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(super) enum Exit {
     /// It did what was asked.
     Success = 0,
     /// It failed, and the same command would fail again.
@@ -39,7 +39,7 @@ pub enum Exit {
 
 /// Why a command could not go on.
 #[derive(Debug)]
-pub enum Stop {
+pub(super) enum Stop {
     /// The API refused.
     Refused(Box<Failure>),
     /// Something else; told to the user as it is.
@@ -66,7 +66,7 @@ impl From<std::io::Error> for Stop {
 
 impl Stop {
     /// Tells the user why, and returns the exit code.
-    pub fn tell(&self, err: &mut dyn Write, as_json: bool) -> Exit {
+    pub(super) fn tell(&self, err: &mut dyn Write, as_json: bool) -> Exit {
         // If even standard error is closed there is nobody left to tell.
         match self {
             Self::OutputClosed => Exit::Failure,
@@ -129,7 +129,7 @@ fn failure_text(failure: &Failure) -> String {
 }
 
 /// A time as RFC 3339 in UTC, to the millisecond.
-pub fn rfc3339(time: Timestamp) -> String {
+pub(super) fn rfc3339(time: Timestamp) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(time.as_millis()) * 1_000_000)
         .ok()
         .and_then(|time| time.format(&Rfc3339).ok())
@@ -137,13 +137,13 @@ pub fn rfc3339(time: Timestamp) -> String {
 }
 
 /// The time that an RFC 3339 text names.
-pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+pub(super) fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok().map(Timestamp::from_millis)
 }
 
 /// Reads a duration on the command line.
-pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
     humantime::parse_duration(text).map_err(|_| "must be a duration such as 30s, 15m or 24h".into())
 }
 

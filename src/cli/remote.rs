@@ -12,7 +12,7 @@ pub(super) const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 
 /// Which broker to ask, and how.
 #[derive(Debug, Args)]
-pub struct Remote {
+pub(super) struct Remote {
     /// The broker's gRPC address.
     #[arg(long, env = "ACS_BROKER_SERVER", default_value = DEFAULT_SERVER, value_name = "URL")]
     server: String,

@@ -14,7 +14,7 @@ use crate::grpc::client::Issued;
 
 /// The commands of `token`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Print an access token for a user: from the cache if a good one is there, else a new one.
     ///
     /// The user's ACS identity is created on the first call.
@@ -27,7 +27,7 @@ pub enum Command {
 
 /// Which token.
 #[derive(Debug, Args)]
-pub struct Wanted {
+pub(super) struct Wanted {
     /// The app's own id of the user.
     user: String,
     /// What the token allows, exactly: chat, chat.join, chat.join.limited, voip, voip.join. Comma-separated or repeated.
@@ -40,7 +40,7 @@ pub struct Wanted {
 
 /// `token issue`.
 #[derive(Debug, Args)]
-pub struct Issue {
+pub(super) struct Issue {
     #[command(flatten)]
     wanted: Wanted,
     /// The least time the token must still be valid. Default: the server's floor.
@@ -52,7 +52,7 @@ pub struct Issue {
 
 /// `token refresh`.
 #[derive(Debug, Args)]
-pub struct Refresh {
+pub(super) struct Refresh {
     #[command(flatten)]
     wanted: Wanted,
     #[command(flatten)]
@@ -61,7 +61,7 @@ pub struct Refresh {
 
 /// `token revoke`.
 #[derive(Debug, Args)]
-pub struct Revoke {
+pub(super) struct Revoke {
     /// The app's own id of the user.
     user: String,
     /// A UUID that names this request: a retry with the same one does not revoke again.
@@ -102,7 +102,10 @@ impl Command {
                 if as_json {
                     writeln!(io.out, "{}", json!({"revoked": true}))?;
                 } else {
-                    writeln!(io.out, "revoked; ACS may take up to 15 minutes to stop honouring the old tokens")?;
+                    writeln!(
+                        io.out,
+                        "revoked; ACS may take up to 15 minutes to stop honouring the old tokens"
+                    )?;
                 }
                 Ok(Exit::Success)
             }
@@ -130,7 +133,10 @@ fn print(io: &mut Io<'_>, issued: &Issued, as_json: bool) -> Result<Exit, Stop> 
     writeln!(io.out, "acs user  {}", issued.acs_user_id)?;
     writeln!(io.out, "source    {}", issued.source)?;
     if issued.degraded {
-        writeln!(io.out, "degraded  it has less time left than asked for: ACS could not issue a better one just now")?;
+        writeln!(
+            io.out,
+            "degraded  it has less time left than asked for: ACS could not issue a better one just now"
+        )?;
     }
     Ok(Exit::Success)
 }

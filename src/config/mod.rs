@@ -23,8 +23,10 @@ pub use self::layers::DEFAULTS;
 use self::layers::Layers;
 pub use self::problem::{Problem, Problems, Source};
 use self::rules::RULES;
-pub use self::secrets::Secrets;
-use crate::{admin, broker, telemetry};
+use self::secrets::Secrets;
+#[cfg(feature = "emulator")]
+use crate::emulator;
+use crate::{acs, admin, auth, broker, grpc, store, telemetry};
 
 /// The variable that Azure samples use for the connection string.
 pub const AZURE_VARIABLE: &str = "COMMUNICATION_SERVICES_CONNECTION_STRING";
@@ -69,17 +71,26 @@ pub struct Inputs<'a> {
     pub flags: &'a [Given],
 }
 
-/// The settings of the process, checked.
+/// The settings of the process, checked. Secrets are in place, whether they came from a setting or from a file.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// `[server]`.
+    pub server: grpc::Settings,
     /// `[admin]`.
     pub admin: admin::Settings,
+    /// `[auth]`.
+    pub auth: auth::Settings,
+    /// `[acs]`.
+    pub acs: acs::Settings,
     /// `[tokens]`.
     pub tokens: broker::Settings,
+    /// `[store]`.
+    pub store: store::Settings,
     /// `[telemetry]`.
     pub telemetry: telemetry::Settings,
-    /// Every secret, whichever section it belongs to. The sections hold none.
-    pub secrets: Secrets,
+    /// `[emulator]`.
+    #[cfg(feature = "emulator")]
+    pub emulator: emulator::Settings,
     /// What is allowed but unwise.
     pub warnings: Vec<String>,
     rendered: String,
@@ -106,13 +117,60 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
     check_each(&mut layers);
     let warnings = check_together(&mut layers, &secrets, inputs.purpose);
     let rendered = show::render(&layers, &secrets);
-    let sections =
-        (section(&mut layers, "admin"), section(&mut layers, "tokens"), section(&mut layers, "telemetry"));
-    match sections {
-        (Some(admin), Some(tokens), Some(telemetry)) if layers.problems.is_empty() => {
-            Ok(Config { admin, tokens, telemetry, secrets, warnings, rendered })
-        }
+    let config = compose(&mut layers, &secrets, inputs.purpose, warnings, rendered);
+    match config {
+        Some(config) if layers.problems.is_empty() => Ok(config),
         _ => Err(Problems(layers.problems)),
+    }
+}
+
+/// Reads every section into its component's settings and lets the components check what only they know.
+fn compose(
+    layers: &mut Layers,
+    secrets: &Secrets,
+    purpose: Purpose,
+    warnings: Vec<String>,
+    rendered: String,
+) -> Option<Config> {
+    // Each is tried before any is missed, so that all their problems are found.
+    let (server, admin, auth) =
+        (section(layers, "server"), section(layers, "admin"), section(layers, "auth"));
+    let (acs, tokens, store) = (section(layers, "acs"), section(layers, "tokens"), section(layers, "store"));
+    let telemetry = section(layers, "telemetry");
+    #[cfg(feature = "emulator")]
+    let emulator = section(layers, "emulator");
+    let mut config = Config {
+        server: server?,
+        admin: admin?,
+        auth: auth?,
+        acs: acs?,
+        tokens: tokens?,
+        store: store?,
+        telemetry: telemetry?,
+        #[cfg(feature = "emulator")]
+        emulator: emulator?,
+        warnings,
+        rendered,
+    };
+    config.acs.connection_string = secrets.get("acs.connection_string");
+    config.store.redis.url = secrets.get("store.redis.url");
+    config.store.redis.password = secrets.get("store.redis.password");
+    report(layers, secrets, "server", config.server.problems());
+    report(layers, secrets, "acs", config.acs.validate());
+    report(layers, secrets, "tokens", config.tokens.problems());
+    if purpose != Purpose::Emulator {
+        report(layers, secrets, "store", config.store.problems());
+    }
+    Some(config)
+}
+
+/// Takes over what a component found, unless the key was reported already.
+fn report<K: AsRef<str>>(layers: &mut Layers, secrets: &Secrets, section: &str, problems: Vec<(K, String)>) {
+    for (key, what) in problems {
+        let key = secrets.named(&format!("{section}.{}", key.as_ref()));
+        if !layers.has_problem(&key) {
+            layers.problem(&key, what);
+        }
     }
 }
 
@@ -189,6 +247,18 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         );
     }
 
+    if !connection_string.is_empty()
+        && let Err(error) = acs::ConnectionString::parse(connection_string.expose())
+    {
+        layers.problem(&secrets.named("acs.connection_string"), error.to_string());
+    }
+    for key in ["acs.ca_file", "store.redis.ca_file"] {
+        let path = layers.text(key);
+        if !path.is_empty() && !Path::new(path).is_file() {
+            layers.problem(key, "names a file that does not exist or is no regular file");
+        }
+    }
+
     if purpose != Purpose::Emulator
         && layers.text("auth.mode") == "unauthenticated"
         && address(layers, "server.address").is_some_and(|address| !address.ip().is_loopback())
@@ -213,17 +283,8 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         if secrets.get("store.redis.url").is_empty()
             && !any_problem(layers, &["store.redis.url", "store.redis.url_file"])
         {
-            layers.problem(
-                "store.redis.url",
-                "is not set, and store.backend is \"redis\"; set it or its _file twin",
-            );
-        }
-        let sentinel = layers.text("store.redis.topology") == "sentinel";
-        if sentinel && layers.text("store.redis.sentinel_master").is_empty() {
-            layers.problem(
-                "store.redis.sentinel_master",
-                "must name the master, for store.redis.topology is \"sentinel\"",
-            );
+            let what = "is not set, and store.backend is \"redis\"; set it or its _file twin";
+            layers.problem("store.redis.url", what);
         }
         if on(layers, "store.redis.allow_eviction") {
             warnings.push("store.redis.allow_eviction: this Redis may lose identities".into());

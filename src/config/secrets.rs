@@ -18,12 +18,28 @@ const MAX_SECRET_BYTES: u64 = 65_536;
 
 /// The secrets of the settings by key; an absent secret is an empty one.
 #[derive(Debug, Clone, Default)]
-pub struct Secrets(BTreeMap<&'static str, Secret>);
+pub(super) struct Secrets(BTreeMap<&'static str, Taken>);
+
+/// A secret, and whether it came from its file.
+#[derive(Debug, Clone)]
+struct Taken {
+    secret: Secret,
+    from_file: bool,
+}
 
 impl Secrets {
     /// The secret of a key such as `acs.connection_string`; empty if not set.
-    pub fn get(&self, key: &str) -> Secret {
-        self.0.get(key).cloned().unwrap_or_else(|| Secret::new(""))
+    pub(super) fn get(&self, key: &str) -> Secret {
+        self.0.get(key).map_or_else(|| Secret::new(""), |taken| taken.secret.clone())
+    }
+
+    /// The key to name in a message about this secret: its own, or that of its file.
+    pub(super) fn named(&self, key: &str) -> String {
+        if self.0.get(key).is_some_and(|taken| taken.from_file) {
+            format!("{key}_file")
+        } else {
+            key.to_owned()
+        }
     }
 }
 
@@ -31,36 +47,35 @@ impl Secrets {
 pub(super) fn take(layers: &mut Layers) -> Secrets {
     let mut taken = BTreeMap::new();
     for key in rules::secrets() {
-        let secret = resolve(layers, key);
+        let (secret, from_file) = resolve(layers, key);
         layers.replace(key, Value::String(String::new()));
-        taken.insert(key, secret);
+        taken.insert(key, Taken { secret, from_file });
     }
     Secrets(taken)
 }
 
-fn resolve(layers: &mut Layers, key: &'static str) -> Secret {
+fn resolve(layers: &mut Layers, key: &'static str) -> (Secret, bool) {
     let twin = format!("{key}_file");
     let inline = Secret::new(layers.text(key));
     let path = layers.text(&twin).to_owned();
     if path.is_empty() {
-        return inline;
+        return (inline, false);
     }
     if !inline.is_empty() {
         let (here, there) = (layers.source(key), layers.source(&twin));
         if here.same_layer(&there) {
             layers.problem(key, format!("and {twin} are both set; keep one of them"));
-            return inline;
+            return (inline, false);
         }
         if here > there {
-            return inline;
+            return (inline, false);
         }
     }
     match read(Path::new(&path)) {
-        Ok(secret) => secret,
+        Ok(secret) => (secret, true),
         Err(what) => {
             layers.problem(&twin, what);
-            // A stand-in, so that the same mistake is not reported again as "not set".
-            Secret::new("")
+            (Secret::new(""), true)
         }
     }
 }

@@ -125,6 +125,12 @@ impl EmulatorHandle {
         self.shared.state().token_state(token, now)
     }
 
+    /// Takes an identity of an earlier run as its own, as `dev` does with those of a mapping that was kept. False if the
+    /// id is none of ACS or there is no room.
+    pub fn adopt(&self, raw_id: &str) -> bool {
+        self.shared.state().adopt(raw_id)
+    }
+
     /// Forgets identities, tokens, faults and counts; keys and addresses stay.
     pub fn reset(&self) {
         control::reset(&self.shared);

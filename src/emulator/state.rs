@@ -210,6 +210,21 @@ impl State {
         Ok(IdentityView { id: id.to_string(), custom_id, last_token_issued: None })
     }
 
+    /// Takes an identity of an earlier run as its own, if the id is one of ACS and there is room; says whether it is
+    /// alive now.
+    pub(super) fn adopt(&mut self, id: &str) -> bool {
+        match self.known(id) {
+            Known::Alive => true,
+            Known::Malformed => false,
+            Known::Gone | Known::Foreign if self.identities.len() >= self.limits.identities => false,
+            Known::Gone | Known::Foreign => {
+                let identity = Identity { custom_id: None, last_token_issued: None, revoked_through: 0 };
+                self.identities.insert(id.into(), identity);
+                true
+            }
+        }
+    }
+
     pub(super) fn view(&self, id: &str) -> Option<IdentityView> {
         let identity = self.identities.get(id)?;
         Some(IdentityView {

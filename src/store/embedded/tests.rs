@@ -34,3 +34,28 @@ async fn a_mapping_is_there_after_the_file_is_closed_and_opened_again() {
     let stores = open(&settings(&folder), clock(), Metrics::new()).unwrap();
     assert_eq!(stores.identities.find(&user).await.unwrap(), Some(record("8:acs:1")));
 }
+
+mod in_memory {
+    use super::*;
+    use crate::store::contract::{Harness, Time, contract_suite};
+
+    async fn harness() -> Harness {
+        let clock = clock();
+        Harness::new(memory(clock.clone()), Time::Manual(clock), ())
+    }
+
+    contract_suite!(harness);
+}
+
+mod in_a_file {
+    use super::*;
+    use crate::store::contract::{Harness, Time, contract_suite};
+
+    async fn harness() -> Harness {
+        let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+        let stores = open(&settings(&folder), clock.clone(), Metrics::new()).unwrap();
+        Harness::new(stores, Time::Manual(clock), folder)
+    }
+
+    contract_suite!(harness);
+}

@@ -5,12 +5,17 @@
 //! `init` is the one place that sets something global; only `cli` calls it. Records go to standard error, so that standard
 //! output holds answers alone.
 
+mod queue;
+
 use serde::Deserialize;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
+
+pub use self::queue::FlushOnDrop;
+use self::queue::Queue;
 
 /// `[telemetry]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,6 +46,9 @@ pub enum InitError {
     /// Something else in this process logs already.
     #[error("logging was started twice in this process")]
     Twice,
+    /// The system gives no thread.
+    #[error("the thread that writes the log cannot be started")]
+    Thread(#[from] std::io::Error),
 }
 
 /// Whether the text is a filter that can be used.
@@ -75,15 +83,16 @@ where
 }
 
 /// Starts logging to standard error for the whole process, and makes a panic a record without its message, which could
-/// hold anything.
-pub fn init(settings: &Settings) -> Result<(), InitError> {
-    let subscriber = subscriber(settings, std::io::stderr)?;
+/// hold anything. Keep what is returned until the process ends.
+pub fn init(settings: &Settings) -> Result<FlushOnDrop, InitError> {
+    let (queue, flush) = Queue::start(std::io::stderr(), queue::CAPACITY)?;
+    let subscriber = subscriber(settings, queue)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::Twice)?;
     std::panic::set_hook(Box::new(|panic| {
         let (file, line) = panic.location().map_or(("unknown", 0), |at| (at.file(), at.line()));
         tracing::error!(file, line, "a task panicked; this is a bug, please report it");
     }));
-    Ok(())
+    Ok(flush)
 }
 
 #[cfg(test)]
