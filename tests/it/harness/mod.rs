@@ -2,6 +2,8 @@
 //!
 //! No mock: the emulator is reached over HTTP, the broker over gRPC. Dropping a [`Rig`] ends all of it.
 
+mod process;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,15 +24,18 @@ use tonic::transport::{Channel, Endpoint};
 use v1::identity_service_client::IdentityServiceClient;
 use v1::token_service_client::TokenServiceClient;
 
+pub(crate) use self::process::{Broker as BrokerProcess, Emulator, emulator_process};
+use crate::redis_server::RedisServer;
+
 /// How a [`Rig`] is built; each field has a sensible default.
-pub struct Wish {
-    pub clock: Arc<dyn Clock>,
+pub(crate) struct Wish {
+    pub(crate) clock: Arc<dyn Clock>,
     /// The clock of the broker's core alone, if it should differ.
-    pub core_clock: Option<Arc<dyn Clock>>,
-    pub stores: Option<Stores>,
-    pub chain: Vec<Arc<dyn Authenticator>>,
-    pub server: grpc::Settings,
-    pub acs: acs::Settings,
+    pub(crate) core_clock: Option<Arc<dyn Clock>>,
+    pub(crate) stores: Option<Stores>,
+    pub(crate) chain: Vec<Arc<dyn Authenticator>>,
+    pub(crate) server: grpc::Settings,
+    pub(crate) acs: acs::Settings,
 }
 
 impl Default for Wish {
@@ -47,7 +52,7 @@ impl Default for Wish {
 }
 
 /// `[acs]` with short times, so that outages are over soon.
-pub fn acs_settings() -> acs::Settings {
+pub(crate) fn acs_settings() -> acs::Settings {
     acs::Settings {
         connection_string: Secret::new(""),
         connection_string_file: None,
@@ -61,17 +66,15 @@ pub fn acs_settings() -> acs::Settings {
 }
 
 /// A broker in this process.
-pub struct Rig {
-    pub emulator: EmulatorHandle,
-    pub broker: Broker,
-    pub metrics: Metrics,
-    pub address: SocketAddr,
+pub(crate) struct Rig {
+    pub(crate) emulator: EmulatorHandle,
+    pub(crate) address: SocketAddr,
     channel: Channel,
     stop: CancellationToken,
 }
 
 impl Rig {
-    pub async fn start(wish: Wish) -> Self {
+    pub(crate) async fn start(wish: Wish) -> Self {
         let emulator =
             emulator::start(emulator::Settings::on_free_ports(), wish.clock.clone()).await.unwrap();
         let metrics = Metrics::new();
@@ -88,24 +91,16 @@ impl Rig {
         let stop = CancellationToken::new();
         let health = Health::new();
         health.set_serving(true);
-        tokio::spawn(grpc::serve(
-            listener,
-            &wish.server,
-            broker.clone(),
-            wish.chain,
-            metrics.clone(),
-            health,
-            stop.clone(),
-        ));
+        tokio::spawn(grpc::serve(listener, &wish.server, broker, wish.chain, metrics, health, stop.clone()));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { emulator, broker, metrics, address, channel, stop }
+        Self { emulator, address, channel, stop }
     }
 
-    pub fn tokens(&self) -> TokenServiceClient<Channel> {
+    pub(crate) fn tokens(&self) -> TokenServiceClient<Channel> {
         TokenServiceClient::new(self.channel.clone())
     }
 
-    pub fn identities(&self) -> IdentityServiceClient<Channel> {
+    pub(crate) fn identities(&self) -> IdentityServiceClient<Channel> {
         IdentityServiceClient::new(self.channel.clone())
     }
 }
@@ -116,13 +111,33 @@ impl Drop for Rig {
     }
 }
 
+/// The store of a broker on this Redis.
+pub(crate) async fn redis_stores(redis: &RedisServer) -> Stores {
+    let overlay = format!("backend = \"redis\"\nredis.url = \"{}\"", redis.url());
+    let settings = store_settings(&overlay);
+    acs_broker::store::open(&settings, Arc::new(SystemClock), Metrics::new()).await.unwrap()
+}
+
+/// `[store]` with these lines over the defaults.
+fn store_settings(overlay: &str) -> acs_broker::store::Settings {
+    let mut file: toml::Table = include_str!("../../../config/default.toml").parse().unwrap();
+    let store = file["store"].as_table_mut().unwrap();
+    for (key, value) in overlay.parse::<toml::Table>().unwrap() {
+        match (store.get_mut(&key).and_then(toml::Value::as_table_mut), value) {
+            (Some(section), toml::Value::Table(values)) => section.extend(values),
+            (_, value) => drop(store.insert(key, value)),
+        }
+    }
+    file.remove("store").unwrap().try_into().unwrap()
+}
+
 /// A request for a chat token.
-pub fn chat(user: &str) -> v1::IssueTokenRequest {
+pub(crate) fn chat(user: &str) -> v1::IssueTokenRequest {
     v1::IssueTokenRequest { user_id: user.into(), scopes: vec![v1::Scope::Chat.into()], ..Default::default() }
 }
 
 /// Waits until the condition holds; fails loudly after ten seconds.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let end = tokio::time::Instant::now() + Duration::from_secs(10);
     while !condition().await {
         assert!(tokio::time::Instant::now() < end, "{what} did not happen within 10 s");
