@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Redis, Settings};
-use super::redis_server::RedisServer;
+use super::super::{Redis, Settings, Topology};
+use super::redis_server::{RedisCluster, RedisServer};
 use super::{chat, open_with, patient, record, token, user};
 use crate::broker::ports::{IdentityStore as _, Inserted, StoreError, TokenCache as _};
 
@@ -207,4 +207,38 @@ async fn more_commands_than_allowed_are_refused_at_once() {
     let at_once = tasks.join_all().await.into_iter().filter(|&at_once| at_once).count();
     assert_eq!(at_once, 16);
     server.thaw();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_node_of_a_cluster_delays_only_its_own_users_and_only_to_their_deadline() {
+    let cluster = RedisCluster::start();
+    let settings = Settings { topology: Topology::Cluster, timeout: TIMEOUT, ..patient(&cluster.url()) };
+    let redis = open_with(&settings).await.unwrap();
+    until(&redis, Duration::from_secs(5)).await;
+    for number in 0..60 {
+        while redis.insert_if_absent(&user(number), &record(number)).await.is_err() {}
+    }
+    cluster.nodes[1].freeze();
+    let (mut failed, mut longest) = (0, Duration::ZERO);
+    for number in 0..60 {
+        let began = Instant::now();
+        match redis.find(&user(number)).await {
+            Ok(found) => assert_eq!(found, Some(record(number)), "a wrong answer"),
+            Err(_) => failed += 1,
+        }
+        longest = longest.max(began.elapsed());
+    }
+    println!("one of three nodes frozen: {failed} of 60 calls failed, the longest took {longest:?}");
+    assert!((1..=45).contains(&failed), "{failed}");
+    assert!(longest < TIMEOUT + MARGIN, "{longest:?}");
+    cluster.nodes[1].thaw();
+    // The other nodes may have given it up; how soon they take it back is the Cluster's business.
+    cluster.wait_until_whole();
+    let began = Instant::now();
+    for number in 0..60 {
+        while redis.find(&user(number)).await.is_err() {
+            assert!(began.elapsed() < Duration::from_secs(2), "still errors 2 s after the thaw");
+        }
+    }
+    println!("whole again: all answer after {:?}", began.elapsed());
 }
