@@ -131,7 +131,8 @@ impl App {
         let metrics = Metrics::new();
         let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
         let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
-        let stores = store::open(&config.store, Arc::clone(&clock), metrics.clone()).await?;
+        let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
+        let stores = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
         let upstream = Upstream::new(
             client,
             config.acs.custom_id,

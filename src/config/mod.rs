@@ -159,7 +159,7 @@ fn compose(
     report(layers, secrets, "acs", config.acs.validate());
     report(layers, secrets, "tokens", config.tokens.problems());
     if purpose != Purpose::Emulator {
-        report(layers, secrets, "store", config.store.problems());
+        report(layers, secrets, "store", config.store.validate());
     }
     Some(config)
 }

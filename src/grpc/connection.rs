@@ -27,8 +27,14 @@ use crate::auth::Credentials;
 /// Connections open at the same time; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 16_384;
 
-/// The time a new connection has to send its first byte.
-const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// What every HTTP/2 connection begins with.
+const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The time a new connection has to send the preface; hyper itself would wait for ever.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait for the rest of a preface that came in pieces.
+const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 
 /// A silent connection is asked for a sign of life this often, and closed if none comes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -141,8 +147,8 @@ async fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let first_byte = shutdown.run_until_cancelled(timeout(FIRST_BYTE, stream.readable()));
-    if !matches!(first_byte.await, Some(Ok(Ok(())))) {
+    let preface = shutdown.run_until_cancelled(timeout(PREFACE_TIMEOUT, speaks_http2(&stream)));
+    if preface.await != Some(Ok(true)) {
         return;
     }
     let credentials = Arc::new(Credentials { peer: Some(peer) });
@@ -161,5 +167,62 @@ async fn serve_connection(
     };
     if let Some(Err(error)) = ended {
         tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+/// Waits for the preface and leaves it to be read. False as soon as it is clear that none will come.
+async fn speaks_http2(stream: &TcpStream) -> bool {
+    let mut begin = [0; PREFACE.len()];
+    loop {
+        let Ok(count @ 1..) = stream.peek(&mut begin).await else { return false };
+        if begin.get(..count) != PREFACE.get(..count) {
+            return false;
+        }
+        if count == PREFACE.len() {
+            return true;
+        }
+        // Peeking again at once would spin: there is something to read, only not enough.
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_preface_in_pieces_is_waited_for() {
+        let (mut client, server) = pair().await;
+        let (head, tail) = PREFACE.split_at(10);
+        client.write_all(head).await.unwrap();
+        let waiting = tokio::spawn(async move { speaks_http2(&server).await });
+        client.write_all(tail).await.unwrap();
+        assert!(timeout(PREFACE_TIMEOUT, waiting).await.unwrap().unwrap());
+    }
+
+    #[tokio::test]
+    async fn other_protocols_and_the_end_are_told_at_once() {
+        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01", b"PRI * HTTP/2.0\r\n\r\nXX"] {
+            let (mut client, server) = pair().await;
+            client.write_all(bytes).await.unwrap();
+            assert_eq!(timeout(PREFACE_TIMEOUT, speaks_http2(&server)).await, Ok(false));
+        }
+        let (client, server) = pair().await;
+        drop(client);
+        assert_eq!(timeout(PREFACE_TIMEOUT, speaks_http2(&server)).await, Ok(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_preface_is_not_waited_for_for_ever() {
+        let (mut client, server) = pair().await;
+        client.write_all(PREFACE.split_at(10).0).await.unwrap();
+        assert!(timeout(PREFACE_TIMEOUT, speaks_http2(&server)).await.is_err());
     }
 }

@@ -23,7 +23,7 @@ use crate::broker::{Broker, Imported};
 const MAX_ENTRIES: i64 = 1_000_000;
 
 /// Entries given to the core at the same time: a store answers many almost as fast as one.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 32;
 
 /// Problems a response lists.
 const MAX_PROBLEMS: usize = 100;

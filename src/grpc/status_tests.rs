@@ -177,8 +177,8 @@ fn page() -> String {
          Every error of the API is a gRPC status with a `google.rpc.ErrorInfo` (domain `acsbroker`, a `reason` of this\n\
          page) and a `google.rpc.RequestInfo`. The request id is also in `ErrorInfo.metadata[\"request_id\"]` and in the\n\
          response metadata `x-request-id`: send your own in `x-request-id` (1 to 128 letters, digits, `.`, `_`, `-`), or\n\
-         the broker makes one. Decide by `reason`, which is stable; messages are for people and may change. No message\n\
-         or detail repeats a value of the request.\n\n\
+         the broker makes one. `ImportProblem.reason` uses the same reasons. Decide by `reason`, which is stable;\n\
+         messages are for people and may change. No message or detail repeats a value of the request.\n\n\
          | reason | code | further details | what happened | what the caller should do |\n\
          |---|---|---|---|---|\n",
     );

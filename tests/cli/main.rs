@@ -11,5 +11,9 @@
 mod clients;
 #[cfg(feature = "emulator")]
 mod lifecycle;
+#[cfg_attr(
+    not(feature = "emulator"),
+    allow(dead_code, reason = "servers are started with the emulator only")
+)]
 mod process;
 mod settings;

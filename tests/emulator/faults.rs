@@ -160,12 +160,18 @@ async fn shutting_down_ends_what_hangs() {
 #[tokio::test]
 async fn concurrent_requests_are_counted() {
     let running = start().await;
-    running.handle.faults().next(Operation::CreateIdentity, Fault::latency(Duration::from_millis(200)), 4);
-    let calls = (0..4).map(|_| running.send(create()));
-    let replies = futures_util::future::join_all(calls).await;
-    assert!(replies.iter().all(|reply| reply.status == 201));
+    running.handle.faults().next(Operation::CreateIdentity, Fault::hang(), 4);
+    {
+        let calls = futures_util::future::join_all((0..4).map(|_| running.send(create())));
+        let all_there =
+            wait_until("all are there", || running.handle.in_flight(Operation::CreateIdentity) == 4);
+        tokio::select! {
+            _ = calls => panic!("they were answered"),
+            () = all_there => {}
+        }
+    }
+    wait_until("all are gone", || running.handle.in_flight(Operation::Any) == 0).await;
     assert_eq!(running.handle.most_in_flight(Operation::CreateIdentity), 4);
-    assert_eq!(running.handle.in_flight(Operation::CreateIdentity), 0);
     running.handle.reset();
     assert_eq!(running.handle.most_in_flight(Operation::CreateIdentity), 0);
 }

@@ -1,5 +1,9 @@
 //! What is particular to the embedded store: the file, its faults, crashes, bounds. The ports' contracts are proved in
-//! `store/contract.rs`.
+//! `store/contract`, the agreement with a model in `store/model.rs`.
+
+mod bounds;
+mod crash;
+mod opening;
 
 use std::sync::Arc;
 
@@ -16,6 +20,10 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
     Settings { path: folder.path().join("broker.redb") }
 }
 
+fn open_in(folder: &tempfile::TempDir) -> Result<Stores, OpenError> {
+    open(&settings(folder), clock(), Metrics::new())
+}
+
 fn record(identity: &str) -> IdentityRecord {
     IdentityRecord {
         identity: IdentityId::parse(identity).unwrap(),
@@ -24,15 +32,13 @@ fn record(identity: &str) -> IdentityRecord {
     }
 }
 
-#[tokio::test]
-async fn a_mapping_is_there_after_the_file_is_closed_and_opened_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let user = UserId::parse("alice").unwrap();
-    let stores = open(&settings(&folder), clock(), Metrics::new()).unwrap();
-    assert_eq!(stores.identities.insert_if_absent(&user, &record("8:acs:1")).await.unwrap(), Inserted::New);
-    drop(stores);
-    let stores = open(&settings(&folder), clock(), Metrics::new()).unwrap();
-    assert_eq!(stores.identities.find(&user).await.unwrap(), Some(record("8:acs:1")));
+async fn insert(stores: &Stores, user: &str, identity: &str) {
+    let user = UserId::parse(user).unwrap();
+    assert_eq!(stores.identities.insert_if_absent(&user, &record(identity)).await.unwrap(), Inserted::New);
+}
+
+async fn find(stores: &Stores, user: &str) -> Option<IdentityRecord> {
+    stores.identities.find(&UserId::parse(user).unwrap()).await.unwrap()
 }
 
 mod in_memory {

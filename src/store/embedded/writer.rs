@@ -293,3 +293,20 @@ fn run(engine: &Engine, jobs: &Receiver<Job>) {
         engine.commit(Vec::new(), Durability::Immediate);
     }
 }
+
+#[cfg(test)]
+impl Engine {
+    /// Shows the tables as they are, and changes nothing.
+    pub(super) fn with_tables(&self, look: impl FnOnce(&Tables<'_>)) {
+        let transaction = self.database.begin_write().unwrap();
+        look(&Tables::open(&transaction).unwrap());
+        transaction.abort().unwrap();
+    }
+
+    /// Runs `meanwhile` while no write can be committed.
+    pub(super) fn with_write_blocked(&self, meanwhile: impl FnOnce()) {
+        let transaction = self.database.begin_write().unwrap();
+        meanwhile();
+        transaction.abort().unwrap();
+    }
+}

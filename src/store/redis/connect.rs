@@ -1,22 +1,22 @@
 //! Makes a connection to the right node and looks at what it reached before anybody uses it.
 //!
-//! Three topologies end in one [`Link`]. What can go wrong is told apart by its mend ([`ConnectError`]); server texts
-//! and URLs are never repeated, for an old server echoes the password it did not understand. Used by `connection`.
+//! Three topologies end in one [`Link`]. Several seeds or Sentinels are asked at the same time, so that one that hangs
+//! delays nobody. Every step is bounded. Used by `connection`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError,
-    TlsCertificates,
-};
+use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, PushInfo, PushKind, TlsCertificates};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::address::{self, Addresses, shown};
+use super::connect_error::ConnectError;
 use super::facts::{Facts, Role};
 use super::settings::{Settings, Topology};
 
@@ -26,124 +26,6 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
 /// The oldest Redis that has every command used here: `ZRANGE … BYLEX` came with 6.2.
 const OLDEST: (u32, u32) = (6, 2);
-
-/// Why there is no connection. The texts say what to mend and show nothing secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
-    /// Nobody answers there.
-    #[error("cannot connect to Redis at {0}: {1}; is it running, and is store.redis.url right?")]
-    Unreachable(String, String),
-    /// Somebody accepts the connection but says nothing.
-    #[error(
-        "{0} accepts connections but does not answer; is it a Redis, is it overloaded, or does it expect TLS \
-         (rediss://)?"
-    )]
-    Silent(String),
-    /// It asks for a password and none is set.
-    #[error(
-        "Redis at {0} needs a password; set store.redis.password_file (and store.redis.username for an ACL user)"
-    )]
-    PasswordNeeded(String),
-    /// It refuses the user or the password.
-    #[error(
-        "Redis at {0} refuses the user name or password; mend store.redis.username and store.redis.password"
-    )]
-    PasswordWrong(String),
-    /// The ACL user may not do what is needed.
-    #[error(
-        "Redis at {0} does not permit its user a command the broker needs; docs/store-keys.md lists them"
-    )]
-    NotPermitted(String),
-    /// It speaks another protocol.
-    #[error(
-        "{0} does not answer as a Redis; store.redis.url must name a Redis server, and rediss:// if it uses TLS"
-    )]
-    NotRedis(String),
-    /// TLS could not be agreed on.
-    #[error(
-        "TLS with Redis at {0} failed ({1}); check that it serves TLS there, that its certificate names this host, \
-         and that store.redis.ca_file holds its CA"
-    )]
-    Tls(String, String),
-    /// It is too old.
-    #[error("Redis at {0} has version {1}; the broker needs 6.2 or newer")]
-    TooOld(String, String),
-    /// A Cluster node, but not the topology for it.
-    #[error("Redis at {0} is a node of a Cluster; set store.redis.topology to \"cluster\"")]
-    IsCluster(String),
-    /// Not a Cluster node, but the topology for one.
-    #[error(
-        "Redis at {0} is not a node of a Cluster; set store.redis.topology to \"single\" or \"sentinel\""
-    )]
-    NotCluster(String),
-    /// A replica, which takes no writes.
-    #[error("Redis at {0} is a read-only replica; store.redis.url must lead to the primary")]
-    Replica(String),
-    /// It is reading its data from disk.
-    #[error("Redis at {0} is loading its data; it will be used when it is done")]
-    Loading(String),
-    /// It may drop keys that never expire.
-    #[error(
-        "Redis at {0} may evict keys that never expire (maxmemory-policy {1}) and so lose identities; set noeviction \
-         or a volatile-* policy, or store.redis.allow_eviction"
-    )]
-    Evicts(String, String),
-    /// The Sentinels do not know the name.
-    #[error("the Sentinels do not watch a master named {0:?}; mend store.redis.sentinel_master")]
-    UnknownMaster(String),
-    /// A setting is wrong.
-    #[error("store.redis.{0} {1}")]
-    Setting(&'static str, String),
-}
-
-impl ConnectError {
-    /// Whether only a change of settings or of the server's set-up can help, so that it is better not to start.
-    pub fn needs_mending(&self) -> bool {
-        !matches!(self, Self::Unreachable(..) | Self::Silent(_) | Self::Loading(_))
-    }
-
-    /// What an error of the driver while connecting to `node` means.
-    fn from_driver(node: &str, error: &RedisError) -> Self {
-        let node = node.to_owned();
-        match (error.code(), error.kind()) {
-            (Some("WRONGPASS"), _) => Self::PasswordWrong(node),
-            (Some("NOAUTH"), _) => Self::PasswordNeeded(node),
-            (Some("NOPERM"), _) => Self::NotPermitted(node),
-            (Some("LOADING" | "MASTERDOWN"), _) => Self::Loading(node),
-            (_, ErrorKind::AuthenticationFailed) => Self::PasswordWrong(node),
-            (_, ErrorKind::RESP3NotSupported) => Self::TooOld(node, "older than 6".into()),
-            (_, ErrorKind::Parse) => Self::NotRedis(node),
-            (_, ErrorKind::Io) => match io_error(error) {
-                Some(io) => Self::from_io(node, io),
-                None => Self::Unreachable(node, "I/O error".into()),
-            },
-            // An old or crippled server that does not know HELLO, or something that merely resembles Redis.
-            (Some("ERR"), _) => Self::NotRedis(node),
-            _ => Self::Unreachable(node, "it refused the connection's set-up".into()),
-        }
-    }
-
-    fn from_io(node: String, error: &std::io::Error) -> Self {
-        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match (tls, error.kind()) {
-            (Some(tls), _) => Self::Tls(node, tls.to_string()),
-            (None, std::io::ErrorKind::TimedOut) => Self::Silent(node),
-            (None, std::io::ErrorKind::InvalidData) => Self::NotRedis(node),
-            (None, std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::BrokenPipe) => Self::Unreachable(
-                node,
-                "it closed the connection at once (do both sides agree on TLS?)".into(),
-            ),
-            (None, kind) => Self::Unreachable(node, kind.to_string()),
-        }
-    }
-}
-
-fn io_error(error: &RedisError) -> Option<&std::io::Error> {
-    let source = std::error::Error::source(error)?;
-    source
-        .downcast_ref::<std::io::Error>()
-        .or_else(|| source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?.downcast_ref())
-}
 
 /// Something that takes commands.
 #[derive(Clone)]
@@ -274,23 +156,18 @@ impl Connector {
     }
 
     async fn through_sentinels(&self) -> Result<Connected, ConnectError> {
-        let mut last = ConnectError::UnknownMaster(self.master.clone());
-        for sentinel in &self.addresses.nodes {
-            let found = match self.ask_sentinel(sentinel.clone()).await {
-                Ok(Some((host, port))) => self.data_node(self.named_by_sentinel(host, port)).await,
-                Ok(None) => Err(ConnectError::UnknownMaster(self.master.clone())),
-                Err(error) => Err(error),
-            };
-            match found {
-                Ok(connected) => return Ok(connected),
-                // Another Sentinel may know better. A replica here means a failover under way.
-                Err(ConnectError::Replica(node)) => {
-                    last = ConnectError::Unreachable(node, "a failover is under way".into());
-                }
-                Err(error) => last = error,
+        first_of(self.addresses.nodes.iter().map(|sentinel| async {
+            match self.ask_sentinel(sentinel.clone()).await? {
+                Some((host, port)) => match self.data_node(self.named_by_sentinel(host, port)).await {
+                    Err(ConnectError::Replica(node)) => {
+                        Err(ConnectError::Unreachable(node, "a failover is under way".into()))
+                    }
+                    result => result,
+                },
+                None => Err(ConnectError::UnknownMaster(self.master.clone())),
             }
-        }
-        Err(last)
+        }))
+        .await
     }
 
     async fn ask_sentinel(&self, sentinel: ConnectionInfo) -> Result<Option<(String, u16)>, ConnectError> {
@@ -301,9 +178,7 @@ impl Connector {
         match timeout(CONNECT_WITHIN, command.query_async(&mut connection)).await {
             Ok(Ok(address)) => Ok(address),
             // A data node answers that it does not know the command.
-            Ok(Err(error)) if error.code() == Some("ERR") => {
-                Err(ConnectError::NotRedis(format!("the Sentinel at {node}")))
-            }
+            Ok(Err(error)) if error.code() == Some("ERR") => Err(ConnectError::NotSentinel(node)),
             Ok(Err(error)) => Err(ConnectError::from_driver(&node, &error)),
             Err(_) => Err(ConnectError::Silent(node)),
         }
@@ -321,7 +196,8 @@ impl Connector {
 
     async fn cluster(&self) -> Result<Connected, ConnectError> {
         // The driver's Cluster client hides why it failed, so a seed is asked directly first.
-        let (node, facts) = self.any_seed().await?;
+        let seeds = self.addresses.nodes.iter().map(|seed| self.seed(seed.clone()));
+        let (node, facts) = first_of(seeds).await?;
         let mut builder = ClusterClient::builder(self.addresses.nodes.clone())
             // No retries by the driver: it would send a write again that may have been done. Redirections are
             // followed by `Link::send`.
@@ -343,17 +219,6 @@ impl Connector {
         }
     }
 
-    async fn any_seed(&self) -> Result<(String, Option<Facts>), ConnectError> {
-        let mut last = Err(ConnectError::Setting("url", "must be set".into()));
-        for seed in &self.addresses.nodes {
-            last = self.seed(seed.clone()).await;
-            if last.is_ok() {
-                break;
-            }
-        }
-        last
-    }
-
     async fn seed(&self, info: ConnectionInfo) -> Result<(String, Option<Facts>), ConnectError> {
         let node = shown(&info);
         let (mut connection, _lost) = self.open(info).await?;
@@ -363,6 +228,23 @@ impl Connector {
         }
         Ok((node, facts))
     }
+}
+
+/// The first good result of attempts that run at the same time. Without one, an error that may pass by itself if there
+/// is one, for then it is worth trying again.
+async fn first_of<T>(
+    attempts: impl Iterator<Item = impl Future<Output = Result<T, ConnectError>>>,
+) -> Result<T, ConnectError> {
+    let mut attempts: FuturesUnordered<_> = attempts.collect();
+    let mut failed = ConnectError::Setting("url", "must be set".into());
+    while let Some(result) = attempts.next().await {
+        match result {
+            Ok(result) => return Ok(result),
+            Err(error) if failed.needs_mending() => failed = error,
+            Err(_) => {}
+        }
+    }
+    Err(failed)
 }
 
 /// Whether what a node said of itself fits the settings. Eviction is judged by the caller, who may allow it.
@@ -393,10 +275,10 @@ pub(super) async fn ping(link: &mut Link) -> redis::RedisResult<()> {
     match link {
         Link::Node(node) => node.req_packed_command(&ping).await?.extract_error().map(drop),
         Link::Cluster(cluster) => {
-            use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
             // Any node will do: with one node of many away, most commands still succeed.
-            let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-            cluster.route_command(Cmd::clone(&ping), anywhere).await?.extract_error().map(drop)
+            let anyone = Some(ResponsePolicy::OneSucceeded);
+            let primaries = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, anyone));
+            cluster.route_command(ping, primaries).await?.extract_error().map(drop)
         }
     }
 }

@@ -20,7 +20,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::command::{Command, Effect};
-use super::connect::{ConnectError, Connected, Connector, Link, ping};
+use super::connect::{Connected, Connector, Link, ping};
+use super::connect_error::ConnectError;
 use super::failure::{self, Failure};
 use crate::broker::ports::StoreError;
 use crate::metrics::Metrics;

@@ -9,6 +9,7 @@ mod budget;
 mod check;
 mod command;
 mod connect;
+mod connect_error;
 mod connection;
 mod facts;
 mod failure;
@@ -26,12 +27,12 @@ mod tokens;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::connect::ConnectError as OpenError;
 use self::connect::Connector;
+pub use self::connect_error::ConnectError as OpenError;
 use self::connection::Connection;
 use self::scripts::Scripts;
 pub use self::settings::{Settings, Topology};
-use crate::broker::ports::Stores;
+use crate::broker::ports::{StoreProblem, Stores};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
@@ -104,9 +105,13 @@ async fn start(
         memory: check::Memory::default(),
         allow_eviction: settings.allow_eviction,
     };
-    // The first check writes the marker; a Redis that is away gets it later.
-    if let Err(problem) = redis.fit().await {
-        tracing::warn!(%problem, "Redis is not fit for traffic yet");
+    // The first check writes the marker, and asks every node of a Cluster; a Redis that is away gets both later.
+    match redis.fit().await {
+        Ok(()) => {}
+        Err(StoreProblem::Evicts(policy)) => {
+            return Err(OpenError::Evicts("one of its nodes".into(), policy));
+        }
+        Err(problem) => tracing::warn!(%problem, "Redis is not fit for traffic yet"),
     }
     Ok(Arc::new(redis))
 }

@@ -5,7 +5,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local there = redis.call('GET', KEYS[1])
 local mine = there and string.byte(there, 1) == 1 and string.sub(there, 10) == ARGV[1]
-if there and not mine and there ~= ARGV[2] then
+if there and not mine and (there ~= ARGV[2] or ARGV[2] == '') then
   local age = -1
   if string.byte(there, 1) == 1 and #there > 9 then
     local high, low = struct.unpack('>I4I4', string.sub(there, 2, 9))

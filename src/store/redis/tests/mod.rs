@@ -1,5 +1,6 @@
 //! The Redis backend against real servers, started by each test.
 
+mod claims;
 mod costs;
 mod fitness;
 mod opening;

@@ -89,6 +89,10 @@ async fn an_evicting_redis_is_refused_unless_that_is_allowed() {
         let allowed = open_with(&Settings { allow_eviction: true, ..patient(&server.url()) }).await.unwrap();
         assert_eq!(allowed.check().await, Ok(()));
     }
+    let cluster = RedisCluster::start();
+    cluster.nodes[2].command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let error = refused(&Settings { topology: Topology::Cluster, ..patient(&cluster.url()) }).await;
+    assert!(matches!(error, OpenError::Evicts(..)), "{error:?}");
     for policy in ["noeviction", "volatile-lru"] {
         let server = RedisServer::start_with(&["--maxmemory-policy", policy]);
         open_at(&server.url()).await;
@@ -112,7 +116,7 @@ async fn the_wrong_topology_is_refused_and_the_right_one_named() {
     assert!(matches!(error, OpenError::NotCluster(_)));
     let as_sentinel =
         Settings { topology: Topology::Sentinel, sentinel_master: "main".into(), ..patient(&server.url()) };
-    assert!(matches!(refused(&as_sentinel).await, OpenError::NotRedis(_)));
+    assert!(matches!(refused(&as_sentinel).await, OpenError::NotSentinel(_)));
     let servers = Sentinel::start();
     let unknown =
         Settings { topology: Topology::Sentinel, sentinel_master: "other".into(), ..patient(&servers.url()) };

@@ -1,10 +1,13 @@
 //! What callers feel when Redis dies, hangs, or is flooded: errors within the deadline, and no wrong answers.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::super::{Redis, Settings};
-use super::redis_server::RedisServer;
+use super::super::{Redis, Settings, Topology};
+use super::redis_server::{RedisCluster, RedisServer};
 use super::{chat, open_with, patient, record, token, user};
 use crate::broker::ports::{IdentityStore as _, Inserted, StoreError, TokenCache as _};
 
@@ -150,43 +153,66 @@ async fn a_closed_connection_is_replaced_and_a_read_does_not_feel_it() {
     }
 }
 
+/// Stands between broker and server. When armed, it lets the next request through, waits for its reply, and cuts the
+/// connection instead of delivering it: what was asked for is done, and nobody is told.
+struct Cutter {
+    port: u16,
+    armed: Arc<AtomicBool>,
+}
+
+impl Cutter {
+    fn before(server: &RedisServer) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let (port, armed) = (listener.local_addr().unwrap().port(), Arc::new(AtomicBool::new(false)));
+        let (to, arm) = (server.port(), Arc::clone(&armed));
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                let (mut requests, mut to_server) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut requests, &mut to_server));
+                let (mut replies, mut to_client, arm) = (server, client, Arc::clone(&arm));
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 65_536];
+                    while let Ok(count @ 1..) = replies.read(&mut bytes) {
+                        if arm.swap(false, Ordering::SeqCst) {
+                            let _ = to_client.shutdown(std::net::Shutdown::Both);
+                            return;
+                        }
+                        if to_client.write_all(&bytes[..count]).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { port, armed }
+    }
+
+    fn cut_next(&self) {
+        self.armed.store(true, Ordering::SeqCst);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_whose_connection_breaks_is_not_sent_again() {
+async fn when_a_connection_breaks_a_write_is_not_sent_again_and_a_read_is() {
     let server = RedisServer::start();
-    let settings = Settings { timeout: Duration::from_secs(2), ..patient(&server.url()) };
-    let redis = open_with(&settings).await.unwrap();
+    let cutter = Cutter::before(&server);
+    let redis = open_with(&patient(&format!("redis://127.0.0.1:{}", cutter.port))).await.unwrap();
+    let (who, identity) = (user(0), record(0).identity);
+    let advance = || redis.advance_generation(&who, &identity);
     redis.insert_if_absent(&user(0), &record(0)).await.unwrap();
-    redis.advance_generation(&user(0), &record(0).identity).await.unwrap();
+    assert_eq!(advance().await.unwrap(), Some(1));
     server.command::<()>(&["CONFIG", "RESETSTAT"]);
-    server.freeze();
-    let writing = tokio::spawn({
-        let redis = Arc::clone(&redis);
-        async move { redis.advance_generation(&user(0), &record(0).identity).await }
-    });
-    // The command is in the frozen server's socket before the connection is cut.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let killer = std::thread::spawn({
-        let url = server.url();
-        move || {
-            let client = redis::Client::open(url).unwrap();
-            let mut connection = client.get_connection().unwrap();
-            redis::cmd("CLIENT")
-                .arg("KILL")
-                .arg("TYPE")
-                .arg("normal")
-                .arg("SKIPME")
-                .arg("yes")
-                .exec(&mut connection)
-        }
-    });
-    server.thaw();
-    killer.join().unwrap().unwrap();
-    let answer = writing.await.unwrap();
-    assert!(matches!(answer, Ok(Some(2))) || unavailable(&answer), "{answer:?}");
-    until(&redis, Duration::from_secs(2)).await;
-    let generation = redis.find(&user(0)).await.unwrap().unwrap().generation;
-    assert!(generation <= 2, "done {generation} times");
-    assert!(server.calls("evalsha") <= 1, "sent {} times", server.calls("evalsha"));
+    for round in 0..10 {
+        cutter.cut_next();
+        assert!(unavailable(&advance().await));
+        assert_eq!(server.calls("evalsha"), round + 1, "sent again");
+        until(&redis, Duration::from_secs(2)).await;
+        cutter.cut_next();
+        let record = redis.find(&user(0)).await.expect("a read survives a cut connection").unwrap();
+        assert_eq!(record.generation, round + 2, "done more than once, or not at all");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,4 +233,38 @@ async fn more_commands_than_allowed_are_refused_at_once() {
     let at_once = tasks.join_all().await.into_iter().filter(|&at_once| at_once).count();
     assert_eq!(at_once, 16);
     server.thaw();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_node_of_a_cluster_delays_only_its_own_users_and_only_to_their_deadline() {
+    let cluster = RedisCluster::start();
+    let settings = Settings { topology: Topology::Cluster, timeout: TIMEOUT, ..patient(&cluster.url()) };
+    let redis = open_with(&settings).await.unwrap();
+    until(&redis, Duration::from_secs(5)).await;
+    for number in 0..60 {
+        while redis.insert_if_absent(&user(number), &record(number)).await.is_err() {}
+    }
+    cluster.nodes[1].freeze();
+    let (mut failed, mut longest) = (0, Duration::ZERO);
+    for number in 0..60 {
+        let began = Instant::now();
+        match redis.find(&user(number)).await {
+            Ok(found) => assert_eq!(found, Some(record(number)), "a wrong answer"),
+            Err(_) => failed += 1,
+        }
+        longest = longest.max(began.elapsed());
+    }
+    println!("one of three nodes frozen: {failed} of 60 calls failed, the longest took {longest:?}");
+    assert!((1..=45).contains(&failed), "{failed}");
+    assert!(longest < TIMEOUT + MARGIN, "{longest:?}");
+    cluster.nodes[1].thaw();
+    // The other nodes may have given it up; how soon they take it back is the Cluster's business.
+    cluster.wait_until_whole();
+    let began = Instant::now();
+    for number in 0..60 {
+        while redis.find(&user(number)).await.is_err() {
+            assert!(began.elapsed() < Duration::from_secs(2), "still errors 2 s after the thaw");
+        }
+    }
+    println!("whole again: all answer after {:?}", began.elapsed());
 }

@@ -24,9 +24,16 @@ async fn the_contract_holds_on_a_single_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_contract_holds_in_a_cluster_of_three() {
-    let cluster = RedisCluster::start();
-    suite(&Settings { topology: Topology::Cluster, ..patient(&cluster.url()) }, cluster).await;
+async fn the_contract_holds_in_a_cluster_of_three_for_a_limited_user() {
+    let mut cluster = RedisCluster::start();
+    cluster.nodes.iter_mut().for_each(limited_user);
+    let settings = Settings {
+        topology: Topology::Cluster,
+        username: "broker".into(),
+        password: Secret::new("hunter2"),
+        ..patient(&cluster.url())
+    };
+    suite(&settings, cluster).await;
 }
 
 fn sentinel_settings(servers: &Sentinel) -> Settings {
