@@ -3,6 +3,13 @@
 //! What it proves: no wrong answer, no call over its deadline, nothing acknowledged is lost, and normal within 2 s of
 //! the return, without a restart of anything else.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic here is a failed test"
+)]
+
 #[path = "support/redis_server.rs"]
 mod redis_server;
 

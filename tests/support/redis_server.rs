@@ -5,6 +5,12 @@
 //! because it did not run proves nothing. Included by unit tests of `store::redis` and by integration tests.
 
 #![allow(dead_code, reason = "each including test uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic here is a failed test"
+)]
 
 use std::net::TcpListener;
 use std::path::Path;

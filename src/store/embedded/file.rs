@@ -226,7 +226,7 @@ fn create(path: &Path) -> Result<Database, OpenError> {
     Ok(database)
 }
 
-fn initialise(database: &Database) -> Result<(), redb::Error> {
+pub(super) fn initialise(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut tables = Tables::open(&transaction)?;

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod crash;
+mod failing;
 mod opening;
 
 use std::sync::Arc;
