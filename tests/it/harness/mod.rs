@@ -115,7 +115,8 @@ impl Drop for Rig {
 pub(crate) async fn redis_stores(redis: &RedisServer) -> Stores {
     let overlay = format!("backend = \"redis\"\nredis.url = \"{}\"", redis.url());
     let settings = store_settings(&overlay);
-    acs_broker::store::open(&settings, Arc::new(SystemClock), Metrics::new()).await.unwrap()
+    let (url, password) = (settings.redis.url.clone(), settings.redis.password.clone());
+    acs_broker::store::open(&settings, url, password, Arc::new(SystemClock), Metrics::new()).await.unwrap()
 }
 
 /// `[store]` with these lines over the defaults.
