@@ -4,12 +4,24 @@
 
 pub mod clock;
 pub mod duration;
+pub mod retry;
 pub mod secret;
+pub mod telemetry;
 
 pub mod metrics;
 
 pub mod broker;
 
+pub mod acs;
 pub mod auth;
+#[cfg(feature = "emulator")]
+pub mod emulator;
+pub mod store;
 
+pub mod admin;
 pub mod grpc;
+
+pub mod config;
+
+pub mod app;
+pub mod cli;

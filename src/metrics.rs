@@ -184,6 +184,11 @@ impl Metrics {
         self.credential_refused.set(i64::from(yes));
     }
 
+    /// Whether ACS refuses the credential, as last said.
+    pub fn is_credential_refused(&self) -> bool {
+        self.credential_refused.get() != 0
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::new();

@@ -2,7 +2,8 @@
 //!
 //! Own code and not tonic-health's service, for two reasons: its Watch streams never end, so that one open watch would
 //! hold up every drain for its whole time; and it answers Watch of an unknown service with an error, where the
-//! protocol wants SERVICE_UNKNOWN. All services share one state: they stand on the same core.
+//! protocol wants SERVICE_UNKNOWN. All services share one state: they stand on the same core. One name stands beside
+//! them, for the question whether to restart the process, which no outage of the store should answer with yes.
 
 use std::pin::Pin;
 
@@ -17,6 +18,9 @@ use super::status::{self, Refusal};
 
 /// The names that have a state; the empty one stands for the whole server.
 const SERVICES: [&str; 3] = ["", "acsbroker.v1.TokenService", "acsbroker.v1.IdentityService"];
+
+/// The name that serves as long as the process answers at all: a liveness probe asks for it.
+const LIVENESS: &str = "liveness";
 
 /// Watch streams open at the same time; anybody may open one, so there must be an end.
 const MAX_WATCHES: usize = 4096;
@@ -92,11 +96,10 @@ impl HealthService for Probes {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        if !is_known(request.get_ref()) {
-            return Err(Status::not_found("there is no such service"));
+        match Subject::of(request.get_ref()).status(*self.0.borrow()) {
+            ServingStatus::ServiceUnknown => Err(Status::not_found("there is no such service")),
+            status => Ok(Response::new(answer(status))),
         }
-        let state = *self.0.borrow();
-        Ok(Response::new(answer(state.on_the_wire())))
     }
 
     type WatchStream = Answers;
@@ -105,12 +108,36 @@ impl HealthService for Probes {
         if self.0.receiver_count() >= MAX_WATCHES {
             return Err(status::of(Refusal::Overloaded));
         }
-        Ok(Response::new(watch(self.0.subscribe(), is_known(request.get_ref()))))
+        Ok(Response::new(watch(self.0.subscribe(), Subject::of(request.get_ref()))))
     }
 }
 
-fn is_known(request: &HealthCheckRequest) -> bool {
-    SERVICES.contains(&request.service.as_str())
+/// What is asked about.
+#[derive(Debug, Clone, Copy)]
+enum Subject {
+    /// Whether calls can be answered.
+    Service,
+    /// Whether the process lives.
+    Process,
+    Unknown,
+}
+
+impl Subject {
+    fn of(request: &HealthCheckRequest) -> Self {
+        match request.service.as_str() {
+            LIVENESS => Self::Process,
+            service if SERVICES.contains(&service) => Self::Service,
+            _ => Self::Unknown,
+        }
+    }
+
+    const fn status(self, state: State) -> ServingStatus {
+        match self {
+            Self::Service => state.on_the_wire(),
+            Self::Process => ServingStatus::Serving,
+            Self::Unknown => ServingStatus::ServiceUnknown,
+        }
+    }
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {
@@ -118,12 +145,12 @@ fn answer(status: ServingStatus) -> HealthCheckResponse {
 }
 
 /// The state now and at each change, until the server drains.
-fn watch(states: watch::Receiver<State>, known: bool) -> Answers {
+fn watch(states: watch::Receiver<State>, subject: Subject) -> Answers {
     let start = (states, None::<ServingStatus>);
     Box::pin(stream::unfold(start, move |(mut states, told)| async move {
         loop {
             let state = *states.borrow_and_update();
-            let status = if known { state.on_the_wire() } else { ServingStatus::ServiceUnknown };
+            let status = subject.status(state);
             if told != Some(status) {
                 return Some((Ok(answer(status)), (states, Some(status))));
             }
@@ -146,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn a_watch_sees_each_change_and_ends_with_the_drain() {
         let health = Health::new();
-        let mut answers = watch(health.0.subscribe(), true);
+        let mut answers = watch(health.0.subscribe(), Subject::Service);
         assert_eq!(next(&mut answers).await, Some(ServingStatus::NotServing));
         health.set_serving(true);
         assert_eq!(next(&mut answers).await, Some(ServingStatus::Serving));
@@ -158,10 +185,28 @@ mod tests {
     #[tokio::test]
     async fn a_watch_of_an_unknown_service_says_so_and_ends_with_the_drain() {
         let health = Health::new();
-        let mut answers = watch(health.0.subscribe(), false);
+        let mut answers = watch(health.0.subscribe(), Subject::Unknown);
         assert_eq!(next(&mut answers).await, Some(ServingStatus::ServiceUnknown));
         health.drain();
         assert_eq!(next(&mut answers).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_process_lives_whether_or_not_it_can_serve() {
+        let health = Health::new();
+        let probes = Probes(health.0.clone());
+        let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
+        for _ in 0..2 {
+            let live = probes.check(Request::new(ask("liveness"))).await.unwrap();
+            assert_eq!(live.into_inner().status(), ServingStatus::Serving);
+            let serves = probes.check(Request::new(ask(""))).await.unwrap();
+            assert_eq!(serves.into_inner().status(), ServingStatus::NotServing);
+            health.drain();
+        }
+        assert_eq!(
+            probes.check(Request::new(ask("livenes"))).await.unwrap_err().code(),
+            tonic::Code::NotFound
+        );
     }
 
     #[test]

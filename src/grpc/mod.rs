@@ -5,6 +5,7 @@
 //! never logs a message. The app starts it with [`serve`] and speaks to it through [`Health`].
 
 mod authn;
+pub mod client;
 mod connection;
 mod convert;
 mod health;

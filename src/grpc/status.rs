@@ -29,7 +29,7 @@ pub(crate) enum Refusal {
     #[error("a request message is larger than the limit of the broker")]
     MessageTooLarge,
     /// The bytes of a request message are not what its type demands.
-    #[error("the request message is missing or cannot be decoded")]
+    #[error("the request message is missing, incomplete or cannot be decoded")]
     MessageMalformed,
     /// There is no such service or method.
     #[error("there is no such method")]
@@ -37,9 +37,6 @@ pub(crate) enum Refusal {
     /// The request is compressed.
     #[error("compressed requests are not supported")]
     CompressionUnsupported,
-    /// The request ended before it was complete.
-    #[error("the request ended before it was complete")]
-    Interrupted,
 }
 
 /// Anything an RPC can fail with; travels in the source of its [`Status`].
@@ -266,12 +263,6 @@ fn transport_row(refusal: Refusal) -> (&'static str, Code, Detail<'static>, &'st
             Detail::None,
             "Send requests without compression.",
         ),
-        Refusal::Interrupted => (
-            "REQUEST_INTERRUPTED",
-            Code::Cancelled,
-            Detail::None,
-            "Nothing, if the call was meant to be cancelled; else look at the connection and retry.",
-        ),
     }
 }
 
@@ -292,11 +283,11 @@ pub(crate) fn failure_of(status: &Status, method_known: bool) -> Failure {
     Failure::Transport(match status.code() {
         // tonic says OUT_OF_RANGE; gRPC's list of codes and its other servers say RESOURCE_EXHAUSTED.
         Code::OutOfRange | Code::ResourceExhausted => Refusal::MessageTooLarge,
-        // tonic's decoder says INTERNAL, whatever is wrong with the bytes. Our own INTERNAL has a source.
-        Code::Internal => Refusal::MessageMalformed,
         Code::Unimplemented if method_known => Refusal::CompressionUnsupported,
         Code::Unimplemented => Refusal::MethodUnknown,
-        _ => Refusal::Interrupted,
+        // tonic's decoder says INTERNAL, whatever is wrong with the bytes; our own INTERNAL has a source. Other codes
+        // come of requests cut short, whose callers are gone.
+        _ => Refusal::MessageMalformed,
     })
 }
 

@@ -1,0 +1,46 @@
+# What CI does, by the same names. `make test` is everything that decides whether a change is good.
+#
+# It needs git, a C compiler, make and Rust; `make tools` installs the rest into .tools/ (see scripts/tools.sh).
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help test lint fmt tools unit bench image clean-tools
+
+CARGO ?= cargo
+IMAGE ?= acs-broker:dev
+
+help: ## says what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+tools: ## installs what the checks need and is missing; quiet when all is there
+	@scripts/tools.sh
+
+# The order is: what fails fastest comes first, and the test summaries stand last.
+test: tools lint unit ## formatting, lints, documentation, licences, proto rules and every test
+
+lint: tools ## every check that runs nothing of ours
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --quiet --all-targets -- -D warnings
+	$(CARGO) clippy --locked --quiet --all-targets --no-default-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --quiet --no-deps
+	.tools/node/node_modules/.bin/buf lint proto
+	PATH="$(CURDIR)/.tools/cargo/bin:$$PATH" $(CARGO) deny --locked --log-level error check licenses bans sources
+
+# `cargo test`, not nextest: it is there wherever Rust is, so everybody runs the same thing.
+# The default build has the emulator; without it there is the image's build, whose unit tests run too.
+unit: tools ## every test, in both feature sets
+	$(CARGO) test --locked --no-default-features --lib --bins
+	$(CARGO) test --locked --no-fail-fast
+
+fmt: ## formats the Rust code
+	$(CARGO) fmt
+
+bench: ## measures the service against a bare tonic server (see bench/load/run.py)
+	python3 bench/load/run.py
+
+image: ## builds the container image; needs docker
+	docker build --tag $(IMAGE) .
+
+clean-tools: ## removes .tools/, so that `make tools` starts from nothing
+	rm -rf .tools

@@ -1,0 +1,232 @@
+//! The Identity area of the ACS REST API: create and delete identities, issue and revoke their access tokens.
+//!
+//! Version 2023-10-01, except that a create with `customId` needs 2025-03-02-preview (Azure REST API specifications).
+//! Nothing here interprets an id or a token. An answer that cannot be read is an error, never a panic.
+
+use std::fmt;
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
+
+use super::error::{Class, Detail, Error, Fixed};
+use super::pipeline::{Answer, Call, Pipeline};
+use crate::clock::Timestamp;
+use crate::secret::Secret;
+
+const STABLE: &str = "2023-10-01";
+/// The only published version that knows `customId`.
+const PREVIEW: &str = "2025-03-02-preview";
+
+/// An access token with its expiry as ACS said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The token.
+    pub secret: Secret,
+    /// When it expires.
+    pub expires_on: Timestamp,
+}
+
+/// A new identity.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its raw id.
+    pub id: String,
+    /// Its first token, if one was asked for.
+    pub token: Option<Token>,
+}
+
+impl fmt::Debug for Created {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Created").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+/// The operations of the Identity area.
+#[derive(Clone, Copy)]
+pub struct IdentityOperations<'a>(pub(super) &'a Pipeline);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CreateBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    create_token_with_scopes: Option<&'a [&'a str]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in_minutes: Option<u16>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IssueBody<'a> {
+    scopes: &'a [&'a str],
+    expires_in_minutes: u16,
+}
+
+// The bodies below hold tokens and ids: no `Debug`.
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CreatedBody {
+    identity: IdentityBody,
+    access_token: Option<TokenBody>,
+}
+
+#[derive(Deserialize)]
+struct IdentityBody {
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TokenBody {
+    token: String,
+    expires_on: String,
+}
+
+impl IdentityOperations<'_> {
+    /// Creates an identity, with a first token of these scopes and minutes if asked. Never tried again once ACS may
+    /// have done it; also not with `custom_id`, because what a preview does with two at once is not documented.
+    pub async fn create_identity(
+        &self,
+        custom_id: Option<&str>,
+        first: Option<(&[&str], u16)>,
+        deadline: Instant,
+    ) -> Result<Created, Error> {
+        let body = json(&CreateBody {
+            custom_id,
+            create_token_with_scopes: first.map(|(scopes, _)| scopes),
+            expires_in_minutes: first.map(|(_, minutes)| minutes),
+        });
+        let call = Call {
+            operation: "create_identity",
+            method: Method::POST,
+            template: "/identities",
+            id: None,
+            api_version: if custom_id.is_some() { PREVIEW } else { STABLE },
+            body,
+            idempotent: false,
+            private: &[custom_id.unwrap_or_default()],
+        };
+        let answer = self.0.send(&call, deadline).await?;
+        let created = parse::<CreatedBody>(&answer).and_then(|body| {
+            let id = body.identity.id;
+            if id.is_empty() {
+                return Err("the identity has an empty id");
+            }
+            // A token that was not asked for is not looked at; one that was asked for must be there.
+            let token = match (first, body.access_token) {
+                (None, _) => None,
+                (Some(_), Some(token)) => Some(token.read()?),
+                (Some(_), None) => return Err("the first token is missing"),
+            };
+            Ok(Created { id, token })
+        });
+        created.map_err(|problem| unusable(&call, answer, problem))
+    }
+
+    /// Issues a token of exactly these scopes, valid for so many minutes.
+    pub async fn issue_token(
+        &self,
+        id: &str,
+        scopes: &[&str],
+        minutes: u16,
+        deadline: Instant,
+    ) -> Result<Token, Error> {
+        let body = json(&IssueBody { scopes, expires_in_minutes: minutes });
+        let call = Call {
+            operation: "issue_token",
+            method: Method::POST,
+            template: "/identities/{id}/:issueAccessToken",
+            id: Some(id),
+            api_version: STABLE,
+            body,
+            idempotent: true,
+            private: &[id],
+        };
+        let answer = self.0.send(&call, deadline).await?;
+        parse::<TokenBody>(&answer)
+            .and_then(TokenBody::read)
+            .map_err(|problem| unusable(&call, answer, problem))
+    }
+
+    /// Revokes every token of the identity. ACS may take up to 15 minutes to stop honouring them.
+    pub async fn revoke_tokens(&self, id: &str, deadline: Instant) -> Result<(), Error> {
+        let call = Call {
+            operation: "revoke_tokens",
+            method: Method::POST,
+            template: "/identities/{id}/:revokeAccessTokens",
+            id: Some(id),
+            api_version: STABLE,
+            body: Vec::new(),
+            idempotent: true,
+            private: &[id],
+        };
+        self.0.send(&call, deadline).await.map(drop)
+    }
+
+    /// Deletes the identity and with it all its tokens. One that is gone already is deleted.
+    pub async fn delete_identity(&self, id: &str, deadline: Instant) -> Result<(), Error> {
+        let call = Call {
+            operation: "delete_identity",
+            method: Method::DELETE,
+            template: "/identities/{id}",
+            id: Some(id),
+            api_version: STABLE,
+            body: Vec::new(),
+            idempotent: true,
+            private: &[id],
+        };
+        match self.0.send(&call, deadline).await {
+            Err(error) if error.status() == Some(404) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+}
+
+impl TokenBody {
+    fn read(self) -> Result<Token, &'static str> {
+        if self.token.is_empty() {
+            return Err("the token is empty");
+        }
+        let expires_on = expiry(&self.expires_on).ok_or("expiresOn is no time")?;
+        Ok(Token { secret: Secret::new(self.token), expires_on })
+    }
+}
+
+/// `expiresOn`: ISO 8601 with up to nine fractional digits (ACS writes seven) and `Z` or an offset; rounded down.
+fn expiry(text: &str) -> Option<Timestamp> {
+    let at = OffsetDateTime::parse(text.trim(), &Rfc3339).ok()?;
+    let millis = at.unix_timestamp_nanos().div_euclid(1_000_000);
+    u64::try_from(millis).ok().map(Timestamp::from_millis)
+}
+
+fn json(body: &impl Serialize) -> Vec<u8> {
+    // Structs of texts and numbers always serialise; an empty body would be answered with a plain 400.
+    serde_json::to_vec(body).unwrap_or_default()
+}
+
+/// Reads a body; its problem is a fixed text, because serde's would quote the token.
+fn parse<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, &'static str> {
+    serde_json::from_slice(&answer.body).map_err(|_| "the answer is not the JSON it should be")
+}
+
+/// A success that cannot be used: ACS has done it, and what it did is lost.
+fn unusable(call: &Call<'_>, answer: Answer, problem: &'static str) -> Error {
+    Error::from(Detail {
+        operation: call.operation,
+        class: Class::PerhapsSent,
+        status: Some(answer.status),
+        code: None,
+        target: None,
+        client_request_id: answer.client_request_id,
+        attempts: answer.attempts,
+        source: Some(Fixed(problem).into()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! The HTTP client of Azure Communication Services.
+//!
+//! A plain client: it knows neither gRPC nor the broker nor the store, and shares no type with the emulator. It never
+//! puts a key, a signature, a token or an id into a log, an error or a `Debug` text. `app/upstream.rs` uses it.
+
+mod connection_string;
+mod error;
+mod failure;
+mod fault;
+mod identity;
+mod pipeline;
+mod signing;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tls;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+pub use self::connection_string::{ConnectionString, ConnectionStringError};
+pub use self::error::{BuildError, Class, Error};
+pub use self::identity::{Created, IdentityOperations, Token};
+use self::pipeline::Pipeline;
+use crate::clock::Clock;
+use crate::secret::Secret;
+
+/// `[acs]`: where ACS is and how patiently it is called. `config/default.toml` explains each key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The connection string itself; empty if it comes from the file. `config` resolves the two.
+    #[serde(deserialize_with = "secret")]
+    pub connection_string: Secret,
+    /// The file that holds the connection string.
+    #[serde(deserialize_with = "path")]
+    pub connection_string_file: Option<PathBuf>,
+    /// A PEM file of authorities to trust beside the system's.
+    #[serde(deserialize_with = "path")]
+    pub ca_file: Option<PathBuf>,
+    /// The time for a call with all its attempts.
+    #[serde(with = "crate::duration")]
+    pub timeout: Duration,
+    /// The time for an attempt.
+    #[serde(with = "crate::duration")]
+    pub attempt_timeout: Duration,
+    /// Attempts at the most.
+    pub attempts: u32,
+    /// Calls under way at the same time.
+    pub max_concurrency: usize,
+    /// What ACS is told of the user.
+    pub custom_id: CustomId,
+}
+
+/// What ACS is told of the user when an identity is created, so that it makes no second one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CustomId {
+    /// Nothing.
+    Off,
+    /// A hash of the user id.
+    Sha256,
+    /// The user id.
+    Plain,
+}
+
+impl Settings {
+    /// The settings that are out of range: key within `[acs]`, and what would be right.
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
+        let minute = Duration::from_secs(60);
+        let mut problems = Vec::new();
+        if !(Duration::from_millis(100)..=minute).contains(&self.timeout) {
+            problems.push(("timeout", "must be from 100ms to 60s".to_owned()));
+        }
+        if !(Duration::from_millis(50)..=minute).contains(&self.attempt_timeout) {
+            problems.push(("attempt_timeout", "must be from 50ms to 60s".to_owned()));
+        } else if self.attempt_timeout > self.timeout {
+            let timeout = crate::duration::text(self.timeout);
+            problems.push(("attempt_timeout", format!("must not be longer than acs.timeout ({timeout})")));
+        }
+        if !(1..=10).contains(&self.attempts) {
+            problems.push(("attempts", "must be from 1 to 10".to_owned()));
+        }
+        if !(1..=10_000).contains(&self.max_concurrency) {
+            problems.push(("max_concurrency", "must be from 1 to 10000".to_owned()));
+        }
+        problems
+    }
+}
+
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+    String::deserialize(from).map(Secret::new)
+}
+
+/// An empty text is no path.
+fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    String::deserialize(from).map(|text| (!text.is_empty()).then(|| PathBuf::from(text)))
+}
+
+/// A client of one ACS resource; cheap to clone, clones share connections and the limit of concurrent calls.
+#[derive(Clone)]
+pub struct Client(Arc<Pipeline>);
+
+impl Client {
+    /// A client; reads the authorities to trust, connects to nothing yet.
+    pub fn new(
+        settings: &Settings,
+        resource: ConnectionString,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BuildError> {
+        Pipeline::new(settings, resource, clock).map(|pipeline| Self(Arc::new(pipeline)))
+    }
+
+    /// The operations on identities and their tokens.
+    pub fn identity(&self) -> IdentityOperations<'_> {
+        IdentityOperations(&self.0)
+    }
+
+    /// The key that signs, for a fingerprint of it.
+    pub(crate) fn access_key(&self) -> &[u8] {
+        self.0.resource.access_key()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("acs::Client").field(&self.0.resource).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::settings;
+    use super::*;
+
+    #[test]
+    fn the_default_settings_are_in_range() {
+        let settings = settings();
+        assert_eq!(settings.validate(), []);
+        assert_eq!((settings.custom_id, settings.attempts), (CustomId::Off, 3));
+        assert_eq!((settings.ca_file.clone(), settings.connection_string_file.clone()), (None, None));
+    }
+
+    #[test]
+    fn each_setting_out_of_range_is_named() {
+        let keys = |change: fn(&mut Settings)| {
+            let mut settings = settings();
+            change(&mut settings);
+            settings.validate().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(|s| s.timeout = Duration::from_millis(99)), ["timeout", "attempt_timeout"]);
+        assert_eq!(keys(|s| s.timeout = Duration::from_secs(61)), ["timeout"]);
+        assert_eq!(keys(|s| s.attempt_timeout = Duration::from_secs(9)), ["attempt_timeout"]);
+        assert_eq!(keys(|s| s.attempt_timeout = Duration::from_millis(49)), ["attempt_timeout"]);
+        assert_eq!(keys(|s| s.attempts = 0), ["attempts"]);
+        assert_eq!(keys(|s| s.attempts = 11), ["attempts"]);
+        assert_eq!(keys(|s| s.max_concurrency = 0), ["max_concurrency"]);
+        assert_eq!(keys(|s| s.max_concurrency = 10_001), ["max_concurrency"]);
+    }
+
+    #[test]
+    fn settings_show_no_connection_string() {
+        let mut settings = settings();
+        settings.connection_string = Secret::new("endpoint=https://h/;accesskey=QUJD");
+        assert!(!format!("{settings:?}").contains("QUJD"));
+    }
+}

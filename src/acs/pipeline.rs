@@ -1,0 +1,348 @@
+//! The way of a request to ACS and back, in stages: client request id → retry → sign → log → transport.
+//!
+//! One deadline covers all attempts and waits of a call. Each attempt is signed anew. The log gets method, path
+//! template, status, attempt and duration; never an id, a query beyond api-version, a header or a body.
+//! Only this file knows the HTTP client; the REST areas (`identity`) describe calls and read answers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, Response, Url};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::connection_string::ConnectionString;
+use super::error::{BuildError, Class, Detail, Error, Fixed, Source};
+use super::failure::Failure;
+use super::fault;
+use super::signing::{Signable, http_date};
+use super::{Settings, tls};
+use crate::clock::Clock;
+use crate::retry::{Backoff, Plan, RetryAfter};
+
+/// The largest answer that is read; real ones have about 2 KiB.
+const MAX_ANSWER: usize = 256 * 1024;
+/// Waits between attempts.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), cap: Duration::from_secs(2) };
+/// Idle connections are given up early: one that the server closes just when a create is sent makes an orphan possible.
+const IDLE: Duration = Duration::from_secs(30);
+/// RFC 3986's unreserved characters stay, as the official SDKs do it.
+const SEGMENT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+const CLIENT_REQUEST_ID: &str = "x-ms-client-request-id";
+
+/// A call, as the REST areas describe it.
+pub(super) struct Call<'a> {
+    /// Its name in logs and errors.
+    pub operation: &'static str,
+    pub method: Method,
+    /// The path, with `{id}` where the id belongs.
+    pub template: &'static str,
+    pub id: Option<&'a str>,
+    pub api_version: &'static str,
+    /// JSON, or nothing.
+    pub body: Vec<u8>,
+    /// Whether doing it twice is as good as once.
+    pub idempotent: bool,
+    /// Values that ACS may repeat in a message and that must not reach a log.
+    pub private: &'a [&'a str],
+}
+
+/// A successful answer.
+pub(super) struct Answer {
+    pub body: Vec<u8>,
+    pub client_request_id: String,
+    pub status: u16,
+    pub attempts: u32,
+}
+
+/// The stages with what they need.
+pub(super) struct Pipeline {
+    http: reqwest::Client,
+    pub(super) resource: ConnectionString,
+    plan: Plan,
+    permits: Semaphore,
+    clock: Arc<dyn Clock>,
+}
+
+impl Pipeline {
+    pub(super) fn new(
+        settings: &Settings,
+        resource: ConnectionString,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BuildError> {
+        // Always a finished configuration: without one reqwest falls back to a process-wide provider, and panics if
+        // there is none, even for plain HTTP.
+        let tls = if resource.is_https() {
+            tls::client_config(settings.ca_file.as_deref())?
+        } else {
+            tls::trusting_nobody()?
+        };
+        let mut http = reqwest::Client::builder()
+            .user_agent(concat!("acs-broker/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            // A redirect would carry the signature elsewhere, and would not verify there.
+            .redirect(reqwest::redirect::Policy::none())
+            // Retries are decided below, where it is known what may be repeated.
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .tcp_nodelay(true)
+            .pool_idle_timeout(IDLE);
+        // Elsewhere the usual HTTPS_PROXY of the environment is honoured; an emulator on this machine is never
+        // behind one.
+        if resource.is_loopback() {
+            http = http.no_proxy();
+        }
+        Ok(Self {
+            http: http.build().map_err(|error| BuildError::Http(Box::new(error)))?,
+            resource,
+            plan: Plan {
+                attempts: settings.attempts,
+                per_attempt: settings.attempt_timeout,
+                backoff: BACKOFF,
+            },
+            permits: Semaphore::new(settings.max_concurrency.min(Semaphore::MAX_PERMITS)),
+            clock,
+        })
+    }
+
+    /// Makes the call, in as many attempts as the deadline and the plan allow.
+    pub(super) async fn send(&self, call: &Call<'_>, deadline: Instant) -> Result<Answer, Error> {
+        let client_request_id = uuid::Uuid::new_v4().to_string();
+        let Some(url) = self.url(call) else {
+            let class = Class::Rejected;
+            let source = Some(Fixed("the id cannot be part of a path").into());
+            let (code, target) = (Some("InvalidId".to_owned()), Some("id".to_owned()));
+            let detail = Detail {
+                operation: call.operation,
+                class,
+                status: None,
+                code,
+                target,
+                client_request_id,
+                attempts: 0,
+                source,
+            };
+            return Err(detail.into());
+        };
+        let (mut attempts, mut perhaps_done) = (0, false);
+        let failure = loop {
+            let failure = match self.attempt(call, &url, &client_request_id, attempts + 1, deadline).await {
+                Ok((status, body)) => {
+                    return Ok(Answer { body, client_request_id, status, attempts: attempts + 1 });
+                }
+                Err(failure) => failure,
+            };
+            attempts += 1;
+            perhaps_done |= failure.perhaps_done();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let wait = self.plan.wait(attempts, left, failure.asked(), rand::random());
+            match wait.filter(|_| failure.may_retry(call.idempotent)) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => break failure,
+            }
+        };
+        Err(failure.explain(call.operation, perhaps_done, client_request_id, attempts))
+    }
+
+    /// The address of the call; none if an id would change the path.
+    fn url(&self, call: &Call<'_>) -> Option<Url> {
+        let id = utf8_percent_encode(call.id.unwrap_or_default(), &SEGMENT).to_string();
+        let path = call.template.replace("{id}", &id);
+        let url = Url::parse(&format!("{}{path}?api-version={}", self.resource.endpoint(), call.api_version))
+            .ok()?;
+        // "." and ".." have no escaped form that URLs leave alone: they would address something else.
+        (url.path() == path).then_some(url)
+    }
+
+    /// One attempt within its slice of the deadline; waits for its turn within the deadline.
+    async fn attempt(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        client_request_id: &str,
+        attempt: u32,
+        deadline: Instant,
+    ) -> Result<(u16, Vec<u8>), Failure> {
+        let turn = tokio::time::timeout_at(deadline, self.permits.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            return Err(Failure::NeverSent(Fixed("too many calls to ACS under way; no turn in time").into()));
+        };
+        let started = Instant::now();
+        let Some(slice) = self.plan.slice(deadline.saturating_duration_since(started)) else {
+            return Err(Failure::NeverSent(Fixed("no time left for an attempt").into()));
+        };
+        let written = Arc::new(AtomicBool::new(false));
+        let request = self.sign(call, url, client_request_id, &written);
+        let result = match tokio::time::timeout(slice, self.transport(call, request, &written)).await {
+            Ok(result) => result,
+            Err(_) => Err(unanswered(call, &written, Fixed("no answer in time").into())),
+        };
+        let (status, outcome) = match &result {
+            Ok((status, _)) => (Some(*status), "ok"),
+            Err(failure) => (failure.status().map(|status| status.as_u16()), failure.name()),
+        };
+        tracing::debug!(
+            method = %call.method,
+            path = call.template,
+            api_version = call.api_version,
+            status,
+            outcome,
+            attempt,
+            elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            client_request_id,
+            "ACS request"
+        );
+        result
+    }
+
+    /// Signs an attempt with the time of this attempt.
+    fn sign(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        client_request_id: &str,
+        written: &Arc<AtomicBool>,
+    ) -> Outgoing {
+        let date = http_date(self.clock.now());
+        let path_and_query = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        let signature = Signable {
+            method: call.method.as_str(),
+            path_and_query: &path_and_query,
+            host: self.resource.authority(),
+            date: &date,
+            body: &call.body,
+        }
+        .sign(self.resource.access_key());
+        let mut request = self
+            .http
+            .request(call.method.clone(), url.clone())
+            .header(ACCEPT, "application/json")
+            .header(CLIENT_REQUEST_ID, client_request_id)
+            .header("x-ms-date", date)
+            .header("x-ms-content-sha256", signature.content_sha256)
+            .header(AUTHORIZATION, signature.authorization);
+        request = if call.body.is_empty() {
+            request.header(CONTENT_LENGTH, 0)
+        } else {
+            let body = Watched { bytes: Some(Bytes::from(call.body.clone())), written: Arc::clone(written) };
+            request.header(CONTENT_TYPE, "application/json").body(reqwest::Body::wrap(body))
+        };
+        Outgoing(request)
+    }
+
+    /// Sends and reads the answer, whatever it is.
+    async fn transport(
+        &self,
+        call: &Call<'_>,
+        request: Outgoing,
+        written: &AtomicBool,
+    ) -> Result<(u16, Vec<u8>), Failure> {
+        let mut response = match request.0.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                let connecting = error.is_connect();
+                // The text of the error would name the address, and in it the id.
+                let source = error.without_url().into();
+                return Err(if connecting {
+                    Failure::NeverSent(source)
+                } else {
+                    unanswered(call, written, source)
+                });
+            }
+        };
+        let status = response.status();
+        let body = read_answer(&mut response).await;
+        if status.is_success() {
+            return match body {
+                Ok(Some(body)) => Ok((status.as_u16(), body)),
+                Ok(None) => Err(Failure::Unusable(status, Fixed("the answer is larger than 256 KiB").into())),
+                Err(error) => Err(Failure::PerhapsSent(error)),
+            };
+        }
+        // The status says enough, even if the rest of the answer is lost or absurd.
+        let body = body.ok().flatten().unwrap_or_default();
+        let mut fault = fault::read(&body, call.private);
+        if fault.code.is_none() {
+            fault.code = header(response.headers(), "x-ms-error-code").and_then(fault::word);
+        }
+        Err(Failure::Answered { status, fault, retry_after: self.retry_after(response.headers()) })
+    }
+
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        let millis = header(headers, "retry-after-ms").or_else(|| header(headers, "x-ms-retry-after-ms"));
+        RetryAfter { millis, standard: header(headers, "retry-after"), date: header(headers, "date") }
+            .wait(self.clock.now())
+    }
+}
+
+/// A signed request. No `Debug`: it holds the signature.
+struct Outgoing(reqwest::RequestBuilder);
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Reads an answer; none if it is too large.
+async fn read_answer(response: &mut Response) -> Result<Option<Vec<u8>>, Source> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+/// No answer came. If the body was never asked for, nothing of the request has left; of one without a body that is
+/// unknown.
+fn unanswered(call: &Call<'_>, written: &AtomicBool, source: Source) -> Failure {
+    if call.body.is_empty() || written.load(Ordering::Acquire) {
+        Failure::PerhapsSent(source)
+    } else {
+        Failure::NeverSent(source)
+    }
+}
+
+/// A request body that notes when the connection asks for it.
+///
+/// HTTP/1.1 asks for the body after it has buffered the head and before it writes either: until then nothing has left.
+struct Watched {
+    bytes: Option<Bytes>,
+    written: Arc<AtomicBool>,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.written.store(true, Ordering::Release);
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests;

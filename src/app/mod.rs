@@ -1,0 +1,231 @@
+//! Joins the parts: builds them from the settings, runs them, stops them in order.
+//!
+//! The one place that knows every part. It binds no socket by surprise and reads no signal: listeners and the wish to
+//! stop come from outside, so that tests run a whole server in their own process.
+
+#[cfg(feature = "emulator")]
+pub mod dev;
+mod readiness;
+pub mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::upstream::Upstream;
+use crate::acs;
+use crate::admin::{self, Readiness};
+use crate::auth::Authenticator;
+use crate::broker::Broker;
+use crate::broker::ports::Stores;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::grpc::{self, Health};
+use crate::metrics::Metrics;
+use crate::store;
+
+/// How long work that outlived its callers may go on after the last call has ended.
+const BACKGROUND_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why the process could not start. Each text says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {}; change it with {mend} (port 0 takes a free one)", reason(.source))]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The flag and the setting that change it.
+        mend: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The connection string is none. `config` has checked it before.
+    #[error("acs.connection_string {0}")]
+    ConnectionString(#[from] acs::ConnectionStringError),
+    /// The client of ACS cannot be set up.
+    #[error(transparent)]
+    Acs(#[from] acs::BuildError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// The emulator cannot be started.
+    #[cfg(feature = "emulator")]
+    #[error(transparent)]
+    Emulator(#[from] crate::emulator::StartError),
+    /// The identities of an earlier run cannot be read.
+    #[error("the mapping of an earlier run cannot be read")]
+    Mapping(#[from] crate::broker::ports::StoreError),
+}
+
+/// What the system says of a failed bind, in words.
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "another process listens there".into(),
+        std::io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
+        std::io::ErrorKind::PermissionDenied => "this user may not listen there".into(),
+        kind => kind.to_string(),
+    }
+}
+
+/// Why a running process ended without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The API cannot be served.
+    #[error(transparent)]
+    Serve(#[from] grpc::ServeError),
+}
+
+/// The sockets of a broker.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For the API.
+    pub grpc: TcpListener,
+    /// For the admin endpoint.
+    pub admin: TcpListener,
+}
+
+impl Listeners {
+    /// Listens where the settings say.
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            grpc: bind(config.server.address, "--grpc-addr or server.address").await?,
+            admin: bind(config.admin.address, "--admin-addr or admin.address").await?,
+        })
+    }
+
+    /// Where the API is served, port filled in.
+    pub fn grpc_addr(&self) -> Option<SocketAddr> {
+        self.grpc.local_addr().ok()
+    }
+
+    /// Where the admin endpoint is served, port filled in.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.local_addr().ok()
+    }
+}
+
+async fn bind(address: SocketAddr, mend: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, mend, source })
+}
+
+/// A broker that is built and does not run yet.
+pub struct App {
+    broker: Broker,
+    stores: Stores,
+    server: grpc::Settings,
+    chain: Vec<Arc<dyn Authenticator>>,
+    metrics: Metrics,
+    readiness: Readiness,
+}
+
+impl App {
+    /// Builds every part from the settings and opens the store. Connects to ACS on the first call only.
+    pub async fn build(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        // One provider of cryptography for all; a second call finds it in place.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let metrics = Metrics::new();
+        let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
+        let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
+        let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
+        let stores = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
+        let upstream = Upstream::new(
+            client,
+            config.acs.custom_id,
+            config.acs.timeout,
+            Arc::clone(&clock),
+            metrics.clone(),
+        );
+        let broker =
+            Broker::new(config.tokens.clone(), Arc::new(upstream), stores.clone(), clock, metrics.clone());
+        Ok(Self {
+            broker,
+            stores,
+            server: config.server.clone(),
+            chain: config.auth.chain(),
+            metrics,
+            readiness: Readiness::new(),
+        })
+    }
+
+    /// The core, for tests and for commands that need no server.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The store's ports.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether traffic is welcome.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Serves until `shutdown`, then: not ready, no new calls, running calls end, background work ends, admin last.
+    ///
+    /// Ends at the latest `server.drain_timeout` and a few seconds after `shutdown`.
+    pub async fn run(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), RunError> {
+        let Self { broker, stores, server, chain, metrics, readiness } = self;
+        // Only the broker holds the store from here on.
+        drop(stores);
+        let (health, watching, admin_stop) =
+            (Health::new(), CancellationToken::new(), CancellationToken::new());
+        // Whatever way this function is left, what it spawned ends.
+        let (_watching, _admin_stop) = (watching.clone().drop_guard(), admin_stop.clone().drop_guard());
+
+        let admin = tokio::spawn(admin::serve(
+            listeners.admin,
+            metrics.clone(),
+            readiness.clone(),
+            admin_stop.clone(),
+        ));
+        let watch = tokio::spawn(readiness::watch(
+            broker.clone(),
+            metrics.clone(),
+            readiness.clone(),
+            health.clone(),
+            watching.clone(),
+        ));
+        let draining = {
+            let (shutdown, readiness) = (shutdown.clone(), readiness.clone());
+            let running = watching.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = shutdown.cancelled() => {
+                        readiness.draining();
+                        tracing::info!("stopping: no new calls, running calls may finish");
+                    }
+                    () = running.cancelled() => {}
+                }
+            })
+        };
+
+        let serving =
+            grpc::serve(listeners.grpc, &server, broker.clone(), chain, metrics, health, shutdown.clone());
+        let served = serving.await;
+
+        watching.cancel();
+        if !broker.shutdown(BACKGROUND_WITHIN).await {
+            tracing::warn!(
+                "background work was cut off; what it would have saved is done again on the next call"
+            );
+        }
+        admin_stop.cancel();
+        for task in [admin, watch, draining] {
+            // Each ends by its own token; a panic in one was logged where it happened.
+            let _ = tokio::time::timeout(Duration::from_secs(2), task).await;
+        }
+        served.map_err(RunError::from)
+    }
+}

@@ -1,0 +1,140 @@
+//! The command line: what can be asked for, and the exit code that answers.
+//!
+//! Each group of commands has a file. They get their streams and the environment handed in, so that tests run them in
+//! process; only [`main`] touches the process itself. Nothing here decides about identities or tokens.
+
+mod check;
+#[cfg(feature = "emulator")]
+mod dev;
+mod health;
+mod identity;
+mod lines;
+mod output;
+mod remote;
+mod serve;
+mod settings;
+mod token;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{BufReader, BufWriter, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use self::output::{Exit, Io, Stop};
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong command line or settings; 3 not found; \
+                          4 not now, the same command may succeed later.";
+
+/// A gRPC broker for Azure Communication Services identities and access tokens.
+#[derive(Debug, Parser)]
+#[command(name = "acs-broker", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker, an emulator of ACS and a store in one process, on this machine: nothing to set up.
+    #[cfg(feature = "emulator")]
+    Dev(dev::Dev),
+    /// Run the broker.
+    Serve(serve::Serve),
+    /// Run the emulator of ACS alone.
+    #[cfg(feature = "emulator")]
+    Emulator(dev::Emulator),
+    /// Check the settings and print them, secrets masked. Starts nothing.
+    CheckConfig(check::CheckConfig),
+    /// Ask a running broker whether it serves; for container health checks. Exit code 0 or 1.
+    Healthcheck(health::Healthcheck),
+    /// Issue, refresh and revoke access tokens.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Look up, create, delete, import and export identities.
+    #[command(subcommand)]
+    Identity(identity::Command),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    // A name or value that is not UTF-8 is replaced in part; `config` refuses such a value.
+    let environment = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .collect();
+    let mut io = Io {
+        input: Box::new(BufReader::new(std::io::stdin())),
+        out: Box::new(BufWriter::new(std::io::stdout())),
+        err: Box::new(std::io::stderr()),
+    };
+    ExitCode::from(run(std::env::args_os(), &environment, &mut io) as u8)
+}
+
+/// Runs a command line with these arguments, the program's name first.
+fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &BTreeMap<String, String>,
+    io: &mut Io<'_>,
+) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let to = if error.use_stderr() { &mut io.err } else { &mut io.out };
+            // Nobody to tell if the stream is closed.
+            let _ = write!(to, "{}", error.render());
+            let _ = io.out.flush();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Success };
+        }
+    };
+    let as_json = match &cli.command {
+        Command::Token(command) => command.remote().json,
+        Command::Identity(command) => command.remote().json,
+        _ => false,
+    };
+    let ended = match &cli.command {
+        #[cfg(feature = "emulator")]
+        Command::Dev(command) => command.run(environment, io),
+        Command::Serve(command) => command.run(environment),
+        #[cfg(feature = "emulator")]
+        Command::Emulator(command) => command.run(environment, io),
+        Command::CheckConfig(command) => command.run(environment, io),
+        Command::Healthcheck(command) => command.run(environment, io),
+        Command::Token(command) => one_call(command.run(io)),
+        Command::Identity(command) => one_call(command.run(io)),
+    };
+    let ended = ended.and_then(|exit| io.out.flush().map(|()| exit).map_err(Stop::from));
+    match ended {
+        Ok(exit) => exit,
+        Err(stop) => {
+            let _ = io.out.flush();
+            stop.tell(&mut io.err, as_json)
+        }
+    }
+}
+
+/// Runs a client command; one thread is plenty.
+fn one_call(command: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, Stop> {
+    block_on(&mut tokio::runtime::Builder::new_current_thread(), command)
+}
+
+/// Runs a server command on every core.
+fn to_the_end(command: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, Stop> {
+    block_on(&mut tokio::runtime::Builder::new_multi_thread(), command)
+}
+
+fn block_on(
+    builder: &mut tokio::runtime::Builder,
+    command: impl Future<Output = Result<Exit, Stop>>,
+) -> Result<Exit, Stop> {
+    /// Dropping a runtime waits for its blocking tasks without end.
+    const LEFTOVERS_WITHIN: Duration = Duration::from_secs(1);
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Stop::Because(Exit::Failure, format!("cannot start threads ({})", error.kind())))?;
+    let ended = runtime.block_on(command);
+    runtime.shutdown_timeout(LEFTOVERS_WITHIN);
+    ended
+}

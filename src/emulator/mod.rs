@@ -1,0 +1,76 @@
+//! An emulator of Azure Communication Services, identity part: what the official SDKs cannot tell from the real thing.
+//!
+//! Written from the published REST specifications and recorded answers alone. It shares no type with the client in
+//! `acs`, so that both cannot be wrong together; the official SDKs are the judges (`tests/conformance`). What it does
+//! not emulate it refuses with 501, never with a plausible fake. Started by `app` and `cli` for `dev` and `emulator`,
+//! and by tests. docs/emulator.md lists what is emulated, what is guessed, and the faults.
+
+mod certificate;
+mod control;
+mod counters;
+mod faults;
+mod handle;
+mod identity;
+mod operation;
+mod server;
+mod service;
+mod settings;
+mod signature;
+mod state;
+mod token;
+mod version;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use faults::{Commit, Effect, Fault, Faults};
+pub use handle::EmulatorHandle;
+pub use operation::Operation;
+pub use settings::{Settings, StartError};
+pub use state::{AccessKey, TokenState};
+pub use token::SigningKeyError;
+
+use crate::clock::Clock;
+
+/// Starts an emulator: listens on both addresses and serves until the handle is shut down or dropped.
+pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<EmulatorHandle, StartError> {
+    let (http, tls) = settings.addresses()?;
+    let state = state::State::new(settings.access_key.as_ref(), state::Limits::default())?;
+    let signer = token::Signer::new()?;
+    let certificates = certificate::make(tls.ip())?;
+    let http_listener = bind("emulator.address", http).await?;
+    let tls_listener = bind("emulator.tls_address", tls).await?;
+    let (http, tls) = (local(&http_listener, http), local(&tls_listener, tls));
+    let ca_file = certificate::CaFile::write(settings.data_dir.as_deref(), &certificates.ca_pem)?;
+
+    let shared = Arc::new(service::Shared {
+        state: Mutex::new(state),
+        signer,
+        clock,
+        date_margin: settings.date_margin,
+        faults: Faults::default(),
+        counters: counters::Counters::default(),
+    });
+    let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+    let acceptor = TlsAcceptor::from(certificates.tls);
+    for (listener, acceptor) in [(http_listener, None), (tls_listener, Some(acceptor))] {
+        tasks.spawn(server::accept(listener, acceptor, Arc::clone(&shared), tasks.clone(), cancel.clone()));
+    }
+    tracing::info!(%http, %tls, "the ACS emulator is listening");
+    Ok(EmulatorHandle { shared, http, tls, ca_file, tasks, cancel })
+}
+
+async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { setting, address, source })
+}
+
+/// The address with the port the system chose.
+fn local(listener: &TcpListener, wanted: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(wanted)
+}

@@ -1,0 +1,148 @@
+//! The `api-version` rules: every call names exactly one version, and only a supported one.
+//!
+//! Pure. The texts are those of the published REST examples. Used by `service`, after authentication.
+
+use percent_encoding::percent_decode_str;
+
+use super::operation::Operation;
+use super::wire::{self, Answer};
+
+/// A supported version of the Identity API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// `2023-10-01`, generally available
+    V20231001,
+    /// `2025-03-02-preview`: knows `customId` and can read an identity
+    V20250302Preview,
+    /// `2025-06-30`, generally available
+    V20250630,
+}
+
+/// What the header `api-supported-versions` says.
+pub(super) const SUPPORTED: &str = "2023-10-01, 2025-03-02-preview, 2025-06-30";
+
+impl Version {
+    /// Whether this version has `customId` and GET.
+    pub(super) const fn is_preview(self) -> bool {
+        matches!(self, Self::V20250302Preview)
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::V20231001 => "2023-10-01",
+            Self::V20250302Preview => "2025-03-02-preview",
+            Self::V20250630 => "2025-06-30",
+        }
+    }
+}
+
+/// Finds the version of a request. `uri` is its address without the query, for the messages.
+pub(super) fn check(query: Option<&str>, uri: &str, operation: Operation) -> Result<Version, Box<Answer>> {
+    let mut named: Vec<String> = Vec::new();
+    for pair in query.unwrap_or_default().split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if decoded(name).eq_ignore_ascii_case("api-version") {
+            let value = decoded(value);
+            if !value.is_empty() && !named.contains(&value) {
+                named.push(value);
+            }
+        }
+    }
+    let refuse = |code, message: &str| Err(Box::new(wire::version_error(code, message)));
+    let unsupported = |value: &str| {
+        format!(
+            "The HTTP resource that matches the request URI '{uri}' does not support the API version '{value}'."
+        )
+    };
+    match named.as_slice() {
+        [] => refuse("ApiVersionUnspecified", "An API version is required, but was not specified."),
+        [value] => {
+            let known = [Version::V20231001, Version::V20250302Preview, Version::V20250630]
+                .into_iter()
+                .find(|version| version.text().eq_ignore_ascii_case(value));
+            match known {
+                Some(version) if operation == Operation::GetIdentity && !version.is_preview() => {
+                    refuse("UnsupportedApiVersion", &unsupported(value))
+                }
+                Some(version) => Ok(version),
+                None if is_well_formed(value) => refuse("UnsupportedApiVersion", &unsupported(value)),
+                None => refuse("InvalidApiVersion", &unsupported(value)),
+            }
+        }
+        several => refuse(
+            "AmbiguousApiVersion",
+            &format!(
+                "The following API versions were requested: {}. At most, only a single API version may be \
+                 specified. Please update the intended API version and retry the request.",
+                several.join(", ")
+            ),
+        ),
+    }
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// `YYYY-MM-DD`, optionally followed by `-` and a status such as `preview`.
+fn is_well_formed(value: &str) -> bool {
+    let (date, status) = match value.split_at_checked(10) {
+        Some((date, status)) => (date, status),
+        None => return false,
+    };
+    let day = time::Date::parse(date, time::macros::format_description!("[year]-[month]-[day]"));
+    let status_is_fine = match status.strip_prefix('-') {
+        Some(status) => !status.is_empty() && status.chars().all(|c| c.is_ascii_alphanumeric() || c == '.'),
+        None => status.is_empty(),
+    };
+    day.is_ok() && status_is_fine
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(query: Option<&str>, operation: Operation) -> String {
+        match check(query, "http://h/identities", operation) {
+            Ok(version) => version.text().to_owned(),
+            Err(answer) => {
+                let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+                body["error"]["code"].as_str().unwrap().to_owned()
+            }
+        }
+    }
+
+    #[test]
+    fn each_way_to_name_a_version_has_its_own_answer() {
+        let create = Operation::CreateIdentity;
+        for (query, wanted) in [
+            (None, "ApiVersionUnspecified"),
+            (Some(""), "ApiVersionUnspecified"),
+            (Some("api-version="), "ApiVersionUnspecified"),
+            (Some("apiversion=2023-10-01"), "ApiVersionUnspecified"),
+            (Some("api-version=2023-10-01"), "2023-10-01"),
+            (Some("x=1&API-Version=2025%2D06-30"), "2025-06-30"),
+            (Some("api-version=2025-03-02-PREVIEW"), "2025-03-02-preview"),
+            (Some("api-version=2023-10-01&api-version=2023-10-01"), "2023-10-01"),
+            (Some("api-version=2023-10-01&api-version=2025-06-30"), "AmbiguousApiVersion"),
+            (Some("api-version=2021-01-01"), "UnsupportedApiVersion"),
+            (Some("api-version=2021-01-01-preview"), "UnsupportedApiVersion"),
+            (Some("api-version=2024-12-10w-preview"), "InvalidApiVersion"),
+            (Some("api-version=2024-13-10"), "InvalidApiVersion"),
+            (Some("api-version=%FF"), "InvalidApiVersion"),
+            (Some("api-version=2023-10-0\u{e9}"), "InvalidApiVersion"),
+        ] {
+            assert_eq!(code(query, create), wanted, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn reading_an_identity_is_for_the_preview_alone() {
+        assert_eq!(code(Some("api-version=2023-10-01"), Operation::GetIdentity), "UnsupportedApiVersion");
+        assert_eq!(code(Some("api-version=2025-06-30"), Operation::GetIdentity), "UnsupportedApiVersion");
+        assert_eq!(
+            code(Some("api-version=2025-03-02-preview"), Operation::GetIdentity),
+            "2025-03-02-preview"
+        );
+    }
+}

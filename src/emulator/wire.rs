@@ -1,0 +1,251 @@
+//! The JSON bodies and headers of the Identity API, as the REST specification and recorded answers write them.
+//!
+//! Pure: texts in, values out. Unknown properties are ignored and `null` means absent, as in the real service.
+//! What ACS was never seen to answer is marked a guess here and listed in docs/emulator.md. Used by `service` and
+//! `identity`.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::clock::Timestamp;
+
+/// The scopes a token can have.
+pub(super) const SCOPES: [&str; 5] = ["chat", "voip", "chat.join", "chat.join.limited", "voip.join"];
+
+/// The validity of a token in minutes: the least, the most, and what is given when none is asked for.
+const MINUTES: (i64, i64, u32) = (60, 1440, 1440);
+/// The longest customId; the REST description says so, its schema does not.
+const MAX_CUSTOM_ID: usize = 256;
+
+/// An HTTP answer before it is put on the wire.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+    pub(super) content_type: Option<&'static str>,
+    /// Whether `api-supported-versions` is sent: not when the failure came before versions were looked at.
+    pub(super) names_versions: bool,
+    pub(super) retry_after_seconds: Option<u64>,
+}
+
+/// A success with a body.
+pub(super) fn json(status: u16, body: &impl Serialize) -> Answer {
+    Answer {
+        status,
+        body: serde_json::to_vec(body).unwrap_or_default(),
+        content_type: Some("application/json; charset=utf-8"),
+        names_versions: true,
+        retry_after_seconds: None,
+    }
+}
+
+/// A success without a body, and so without a content type.
+pub(super) fn no_content() -> Answer {
+    Answer {
+        status: 204,
+        body: Vec::new(),
+        content_type: None,
+        names_versions: true,
+        retry_after_seconds: None,
+    }
+}
+
+/// A failure in the envelope of Identity, SMS and Email.
+pub(super) fn error(status: u16, code: &str, message: &str, target: Option<&str>) -> Answer {
+    let mut inner = Map::new();
+    inner.insert("code".into(), code.into());
+    inner.insert("message".into(), message.into());
+    if let Some(target) = target {
+        inner.insert("target".into(), target.into());
+    }
+    failure(status, inner)
+}
+
+/// A failure of the version rules: it has `innerError`, spelt with a capital and null.
+pub(super) fn version_error(code: &str, message: &str) -> Answer {
+    let mut inner = Map::new();
+    inner.insert("code".into(), code.into());
+    inner.insert("message".into(), message.into());
+    inner.insert("innerError".into(), Value::Null);
+    Answer { names_versions: true, ..failure(400, inner) }
+}
+
+fn failure(status: u16, inner: Map<String, Value>) -> Answer {
+    Answer {
+        status,
+        body: json!({ "error": inner }).to_string().into_bytes(),
+        content_type: Some("application/json"),
+        names_versions: false,
+        retry_after_seconds: None,
+    }
+}
+
+/// A refusal by model validation, which happens before versions are reported.
+fn invalid(target: Option<&str>, message: &str) -> Box<Answer> {
+    Box::new(error(400, "ValidationError", message, target))
+}
+
+/// What a create request asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct CreateRequest {
+    pub(super) custom_id: Option<String>,
+    /// Empty: no token.
+    pub(super) scopes: Vec<&'static str>,
+    pub(super) minutes: u32,
+}
+
+/// What a token request asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TokenRequest {
+    pub(super) scopes: Vec<&'static str>,
+    pub(super) minutes: u32,
+}
+
+/// Reads the body of a create request: empty, `{}` or with any of its optional properties.
+pub(super) fn create_request(body: &[u8], preview: bool) -> Result<CreateRequest, Box<Answer>> {
+    let body = if body.is_empty() { Map::new() } else { object(body)? };
+    let custom_id = match property(&body, "customId") {
+        // The generally available versions do not know the property, and so ignore it.
+        Some(value) if preview => Some(custom_id(value)?),
+        _ => None,
+    };
+    let scopes = match property(&body, "createTokenWithScopes") {
+        Some(value) => scopes(value, "CreateTokenWithScopes")?,
+        None => Vec::new(),
+    };
+    Ok(CreateRequest { custom_id, scopes, minutes: minutes(&body)? })
+}
+
+/// Reads the body of a token request, whose scopes are required.
+pub(super) fn token_request(body: &[u8]) -> Result<TokenRequest, Box<Answer>> {
+    if body.is_empty() {
+        return Err(invalid(None, "A non-empty request body is required."));
+    }
+    let body = object(body)?;
+    let scopes = match property(&body, "scopes") {
+        Some(value) => scopes(value, "Scopes")?,
+        None => return Err(invalid(Some("Scopes"), "Scopes: The Scopes field is required.")),
+    };
+    if scopes.is_empty() {
+        let message = "Scopes: The field Scopes must be a string or array type with a minimum length of '1'.";
+        return Err(invalid(Some("Scopes"), message));
+    }
+    Ok(TokenRequest { scopes, minutes: minutes(&body)? })
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, Box<Answer>> {
+    // serde_json stops at 128 levels of nesting, so a hostile body cannot exhaust the stack.
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(map)) => Ok(map),
+        _ => Err(invalid(None, "The request body is not a valid JSON object.")),
+    }
+}
+
+/// A property that is there and not null.
+fn property<'a>(body: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    body.get(name).filter(|value| !value.is_null())
+}
+
+fn custom_id(value: &Value) -> Result<String, Box<Answer>> {
+    match value.as_str() {
+        Some(text) if !text.is_empty() && text.chars().count() <= MAX_CUSTOM_ID => Ok(text.to_owned()),
+        _ => Err(invalid(
+            Some("CustomId"),
+            "CustomId: The field CustomId must be a string with a minimum length of 1 and a maximum length of 256.",
+        )),
+    }
+}
+
+/// Scopes in the order asked for, each once.
+fn scopes(value: &Value, target: &str) -> Result<Vec<&'static str>, Box<Answer>> {
+    let Some(items) = value.as_array() else {
+        return Err(invalid(Some(target), &format!("{target}: The value is not an array of scopes.")));
+    };
+    let mut scopes = Vec::new();
+    for item in items {
+        match SCOPES.into_iter().find(|scope| item.as_str() == Some(*scope)) {
+            Some(scope) if scopes.contains(&scope) => {}
+            Some(scope) => scopes.push(scope),
+            None => {
+                let message = format!("{target}: The value is not one of the supported scopes.");
+                return Err(invalid(Some(target), &message));
+            }
+        }
+    }
+    Ok(scopes)
+}
+
+fn minutes(body: &Map<String, Value>) -> Result<u32, Box<Answer>> {
+    let Some(value) = property(body, "expiresInMinutes") else { return Ok(MINUTES.2) };
+    let refuse = |message: &str| invalid(Some("ExpiresInMinutes"), message);
+    let Some(number) = value.as_i64() else {
+        return Err(refuse("ExpiresInMinutes: The value is not a 32-bit integer."));
+    };
+    match u32::try_from(number) {
+        Ok(minutes) if (MINUTES.0..=MINUTES.1).contains(&number) => Ok(minutes),
+        _ => {
+            let message = format!(
+                "ExpiresInMinutes value {number} is invalid. Value must be within the [60, 1440] interval."
+            );
+            // Seen with api-supported-versions, unlike the other refusals: the service itself checks it.
+            Err(Box::new(Answer { names_versions: true, ..*refuse(&message) }))
+        }
+    }
+}
+
+/// An identity as the preview version describes it; the others show the id alone.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct IdentityBody {
+    pub(super) id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) custom_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last_token_issued_at: Option<String>,
+}
+
+/// A token and its expiry.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TokenBody {
+    pub(super) token: String,
+    pub(super) expires_on: String,
+}
+
+/// The answer to create.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CreatedBody {
+    pub(super) identity: IdentityBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) access_token: Option<TokenBody>,
+}
+
+/// The end of the year 9999, beyond which no date format here can write.
+const LAST_MILLISECOND: u64 = 253_402_300_799_999;
+
+/// A time as bodies write it: UTC, seven fractional digits, `+00:00`.
+pub(super) fn iso_8601(time: Timestamp) -> String {
+    let millis = time.as_millis().min(LAST_MILLISECOND);
+    let seconds = i64::try_from(millis / 1000).unwrap_or_default();
+    let at = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}0000+00:00",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second(),
+        millis % 1000
+    )
+}
+
+/// A time as headers write it.
+pub(super) fn http_date(time: Timestamp) -> String {
+    httpdate::fmt_http_date(Timestamp::from_millis(time.as_millis().min(LAST_MILLISECOND)).to_system_time())
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

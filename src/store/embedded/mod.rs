@@ -1,0 +1,159 @@
+//! The embedded store: one process, one crash-safe file, no server; or the same in memory, for tests.
+//!
+//! Reads go straight to the pages, in the caller's task. Writes go through one writer that commits in batches. The
+//! mapping and the ledger are on disk before they are acknowledged; tokens within a second. Budgets and leases live in
+//! process memory, because a file that one process owns has nobody to share them with.
+//! It must never start empty over a file that held something (`file`).
+
+mod budget;
+mod file;
+mod housekeeping;
+mod leases;
+mod ledger;
+mod mapping;
+mod tables;
+mod tokens;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Deserialize;
+
+use self::file::FileId;
+pub use self::file::OpenError;
+use self::housekeeping::Bounds;
+use self::tables::Tables;
+use self::writer::{Engine, Failure, Keep, Writer};
+use crate::broker::ports::{StoreError, StoreProblem, Stores};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// `[store.embedded]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The file; its folder must exist.
+    pub path: PathBuf,
+}
+
+impl Settings {
+    /// Every problem: the key under `[store.embedded]`, and what is wrong with it.
+    pub fn validate(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        if self.path.as_os_str().is_empty() {
+            problems.push(("path".into(), "must name a file".into()));
+        }
+        problems
+    }
+}
+
+/// One open store; all five ports.
+struct Embedded {
+    engine: Arc<Engine>,
+    writer: Writer,
+    budgets: budget::Budgets,
+    leases: leases::Leases,
+    bounds: Bounds,
+    metrics: Metrics,
+    /// The file as it was opened; none in memory.
+    file: Option<(PathBuf, FileId)>,
+}
+
+impl Embedded {
+    fn new(engine: Arc<Engine>, writer: Writer, bounds: Bounds, metrics: Metrics) -> Self {
+        Self {
+            engine,
+            writer,
+            budgets: budget::Budgets::default(),
+            leases: leases::Leases::default(),
+            bounds,
+            metrics,
+            file: None,
+        }
+    }
+
+    fn into_stores(self) -> Stores {
+        let all = Arc::new(self);
+        Stores {
+            identities: all.clone(),
+            tokens: all.clone(),
+            ledger: all.clone(),
+            budget: all.clone(),
+            leases: all,
+        }
+    }
+
+    /// Writes, and counts how long it took. Reads are not counted: they take less time than counting them.
+    async fn write<R: Send + 'static>(
+        &self,
+        operation: &'static str,
+        keep: Keep,
+        work: impl FnOnce(&mut Tables<'_>) -> Result<R, Failure> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        let began = Instant::now();
+        let result = self.writer.write(&self.engine, keep, work).await;
+        self.metrics.store_command(operation, if result.is_ok() { "ok" } else { "failed" }, began.elapsed());
+        if self.engine.is_stopped() {
+            self.metrics.store_available(false);
+        }
+        result
+    }
+
+    /// Whether the store takes writes and they go to the file of that name.
+    fn fit(&self) -> Result<(), StoreProblem> {
+        if self.engine.is_stopped() || self.writer.is_dead() {
+            return Err(StoreProblem::Unreachable);
+        }
+        match &self.file {
+            None => Ok(()),
+            Some((path, opened)) => match FileId::at(path) {
+                Ok(Some(now)) if now == *opened => Ok(()),
+                Ok(None) => Ok(()),
+                // Replaced or removed: what is written now is lost with this process.
+                Ok(Some(_)) => Err(StoreProblem::Emptied),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(StoreProblem::Emptied),
+                Err(_) => Err(StoreProblem::Unreachable),
+            },
+        }
+    }
+}
+
+/// Opens the store in the file of the settings, creating it only if there is none. Blocks while it reads the file.
+pub fn open(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Stores, OpenError> {
+    open_bounded(settings, clock, metrics, Bounds::default())
+}
+
+fn open_bounded(
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    bounds: Bounds,
+) -> Result<Stores, OpenError> {
+    let path = settings.path.clone();
+    let database = file::open(&path)?;
+    let failed = |source: redb::Error| OpenError::Failed { path: path.clone(), source };
+    let engine = Arc::new(Engine::new(database, clock, bounds).map_err(failed)?);
+    let writer =
+        Writer::thread(&engine).map_err(|source| OpenError::Inaccessible { path: path.clone(), source })?;
+    let mut store = Embedded::new(engine, writer, bounds, metrics);
+    let id = FileId::at(&path).map_err(|source| OpenError::Inaccessible { path: path.clone(), source })?;
+    store.file = id.map(|id| (path.clone(), id));
+    Ok(store.into_stores())
+}
+
+/// A store in memory, empty, with the same code but for the file and the writer's thread. For tests and simulations.
+///
+/// # Panics
+/// If the engine cannot make an empty database in memory, which only a lack of memory can cause.
+#[expect(clippy::expect_used, reason = "an empty database in memory has no I/O that could fail")]
+pub fn memory(clock: Arc<dyn Clock>) -> Stores {
+    let bounds = Bounds::default();
+    let database = file::in_memory().expect("memory has no I/O errors");
+    let engine = Arc::new(Engine::new(database, clock, bounds).expect("memory has no I/O errors"));
+    Embedded::new(engine, Writer::inline(), bounds, Metrics::new()).into_stores()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! The tables of the embedded store: their names, their keys, and the two forms they are used in.
+//!
+//! [`Tables`] is a batch of writes under way, [`View`] one point in time for readers. Nothing here decides what a
+//! write does. All keys and values are plain bytes: the engine's typed keys would trust a damaged file.
+
+use redb::{ReadOnlyTable, ReadTransaction, Table, TableDefinition, WriteTransaction};
+
+use crate::broker::types::{TokenKey, UserId};
+
+type Bytes = &'static [u8];
+type Definition = TableDefinition<'static, Bytes, Bytes>;
+type Writable<'txn> = Table<'txn, Bytes, Bytes>;
+type Readable = ReadOnlyTable<Bytes, Bytes>;
+
+/// The format this code writes; a file with a newer one is refused.
+pub(super) const FORMAT: u8 = 1;
+
+/// The entry of `meta` that holds the format, as one byte.
+pub(super) const FORMAT_ENTRY: &[u8] = b"format";
+
+/// User id → identity record.
+const IDENTITIES: Definition = TableDefinition::new("identities");
+/// ACS id → user id.
+const USERS: Definition = TableDefinition::new("users");
+/// User id, 0, scopes, validity → token record.
+const TOKENS: Definition = TableDefinition::new("tokens");
+/// Expiry, token key → nothing.
+const TOKEN_EXPIRY: Definition = TableDefinition::new("token_expiry");
+/// Digest of the request's name → end of its time, ledger entry.
+const LEDGER: Definition = TableDefinition::new("ledger");
+/// End of its time, digest of the request's name → nothing.
+const LEDGER_EXPIRY: Definition = TableDefinition::new("ledger_expiry");
+/// What the file is.
+const META: Definition = TableDefinition::new("meta");
+
+/// All tables, open for writing in one transaction.
+pub(super) struct Tables<'txn> {
+    pub(super) identities: Writable<'txn>,
+    pub(super) users: Writable<'txn>,
+    pub(super) tokens: Writable<'txn>,
+    pub(super) token_expiry: Writable<'txn>,
+    pub(super) ledger: Writable<'txn>,
+    pub(super) ledger_expiry: Writable<'txn>,
+    pub(super) meta: Writable<'txn>,
+}
+
+impl<'txn> Tables<'txn> {
+    pub(super) fn open(transaction: &'txn WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            identities: transaction.open_table(IDENTITIES)?,
+            users: transaction.open_table(USERS)?,
+            tokens: transaction.open_table(TOKENS)?,
+            token_expiry: transaction.open_table(TOKEN_EXPIRY)?,
+            ledger: transaction.open_table(LEDGER)?,
+            ledger_expiry: transaction.open_table(LEDGER_EXPIRY)?,
+            meta: transaction.open_table(META)?,
+        })
+    }
+}
+
+/// The tables that are read, at one point in time. Cheap to read from many threads at once.
+pub(super) struct View {
+    pub(super) identities: Readable,
+    pub(super) users: Readable,
+    pub(super) tokens: Readable,
+}
+
+impl View {
+    pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            identities: transaction.open_table(IDENTITIES)?,
+            users: transaction.open_table(USERS)?,
+            tokens: transaction.open_table(TOKENS)?,
+        })
+    }
+}
+
+/// The table that says what the file is; absent in a file of another program.
+pub(super) fn meta(transaction: &ReadTransaction) -> Result<Readable, redb::TableError> {
+    transaction.open_table(META)
+}
+
+/// Opens every table, so that a file without one of them is noticed before it serves anybody.
+pub(super) fn all_there(transaction: &ReadTransaction) -> Result<(), redb::TableError> {
+    for table in [IDENTITIES, USERS, TOKENS, TOKEN_EXPIRY, LEDGER, LEDGER_EXPIRY] {
+        transaction.open_table(table)?;
+    }
+    Ok(())
+}
+
+/// The start of the keys of all tokens of a user. User ids hold no control characters, so the 0 ends the id.
+pub(super) fn token_prefix(user: &UserId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(user.as_str().len() + 4);
+    key.extend_from_slice(user.as_str().as_bytes());
+    key.push(0);
+    key
+}
+
+/// The first key after all tokens of a user.
+pub(super) fn token_prefix_end(user: &UserId) -> Vec<u8> {
+    let mut key = token_prefix(user);
+    if let Some(last) = key.last_mut() {
+        *last = 1;
+    }
+    key
+}
+
+/// The key of one token of a user.
+pub(super) fn token_key(user: &UserId, key: &TokenKey) -> Vec<u8> {
+    let mut bytes = token_prefix(user);
+    bytes.push(key.scopes.bits());
+    bytes.extend_from_slice(&key.validity.minutes().to_be_bytes());
+    bytes
+}
+
+/// The key of an expiry table: sorts by time.
+pub(super) fn expiry_key(at: u64, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + key.len());
+    bytes.extend_from_slice(&at.to_be_bytes());
+    bytes.extend_from_slice(key);
+    bytes
+}

@@ -1,0 +1,59 @@
+//! The token cache in the embedded store. Reads are a few page look-ups in the caller's task, without a thread hop.
+//!
+//! The text of a token lies in the file as it is; the file is readable by its owner alone. A look-up gives a token only
+//! with the record it belongs to, and never an expired one.
+
+use async_trait::async_trait;
+
+use super::Embedded;
+use super::mapping::record_of;
+use super::tables::{expiry_key, token_key};
+use super::writer::{Keep, engine_error};
+use crate::broker::ports::{Snapshot, StoreError, TokenCache};
+use crate::broker::types::{CachedToken, TokenKey, UserId};
+use crate::store::codec::{TokenView, decode_identity, encode_token};
+
+#[async_trait]
+impl TokenCache for Embedded {
+    async fn look_up(&self, user: &UserId, key: &TokenKey) -> Result<Snapshot, StoreError> {
+        let view = self.engine.view();
+        let engine = |error: redb::StorageError| engine_error(error.into());
+        let Some(record) = view.identities.get(user.as_str().as_bytes()).map_err(engine)? else {
+            return Ok(Snapshot::default());
+        };
+        let record = decode_identity(record.value())?;
+        let token = match view.tokens.get(token_key(user, key).as_slice()).map_err(engine)? {
+            Some(bytes) => {
+                let token = TokenView::read(bytes.value())?;
+                if token.expires_at > self.engine.clock().now() { token.token_of(&record)? } else { None }
+            }
+            None => None,
+        };
+        Ok(Snapshot { record: Some(record), token })
+    }
+
+    async fn put(&self, user: &UserId, key: &TokenKey, token: &CachedToken) -> Result<bool, StoreError> {
+        let bytes = encode_token(token);
+        let at = token.token.expires_at;
+        if at <= self.engine.clock().now() {
+            return Ok(false);
+        }
+        let (user, key) = (user.clone(), token_key(user, key));
+        self.write("put_token", Keep::Relaxed, move |tables| {
+            let Some(record) = record_of(&tables.identities, &user)? else { return Ok(false) };
+            if !TokenView::read(&bytes).is_ok_and(|token| token.belongs_to(&record)) {
+                return Ok(false);
+            }
+            let replaced = tables
+                .tokens
+                .insert(key.as_slice(), bytes.as_slice())?
+                .and_then(|old| TokenView::read(old.value()).ok().map(|old| old.expires_at));
+            if let Some(old) = replaced {
+                tables.token_expiry.remove(expiry_key(old.as_millis(), &key).as_slice())?;
+            }
+            tables.token_expiry.insert(expiry_key(at.as_millis(), &key).as_slice(), [].as_slice())?;
+            Ok(true)
+        })
+        .await
+    }
+}

@@ -1,0 +1,232 @@
+//! The names of keys in a shared store, and the page tokens made of them; `docs/store-keys.md` explains the layout.
+//!
+//! Pure: nothing here does I/O. A key must never be readable as another kind of key, whatever the ids in it, so the
+//! free text is always the last part. Used by `redis`.
+
+use sha2::{Digest, Sha256};
+
+use crate::broker::ports::LedgerKey;
+use crate::broker::types::{IdentityId, TokenKey, UserId};
+
+/// The version of the layout, part of every key: another layout would not see these keys at all.
+const LAYOUT: &str = "1";
+
+/// The kind and version of a page token.
+const PAGE_TOKEN: [u8; 2] = *b"R1";
+
+/// Makes the keys of one broker.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    /// The prefix and the layout version: `acsb:1:`.
+    root: String,
+}
+
+/// One of the 256 groups users are dealt out to; each is a hash tag, so in one slot of a Cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bucket(u8);
+
+impl Bucket {
+    fn of(text: &str) -> Self {
+        Self(Sha256::digest(text.as_bytes()).first().copied().unwrap_or_default())
+    }
+
+    /// The bucket of a user.
+    pub(crate) fn of_user(user: &UserId) -> Self {
+        Self::of(user.as_str())
+    }
+
+    /// The bucket itself and those after it.
+    pub(crate) fn and_later(self) -> impl Iterator<Item = Self> {
+        (self.0..=u8::MAX).map(Self)
+    }
+
+    /// The first bucket.
+    pub(crate) const FIRST: Self = Self(0);
+}
+
+/// All of a SHA-256 as hexadecimal digits.
+fn hash(parts: &[&str]) -> String {
+    let mut sha = Sha256::new();
+    for part in parts {
+        // The length first: no two lists of parts are hashed from the same bytes.
+        sha.update((part.len() as u64).to_be_bytes());
+        sha.update(part.as_bytes());
+    }
+    sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Keys {
+    /// The keys with this prefix, which settings have checked.
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self { root: format!("{prefix}:{LAYOUT}:") }
+    }
+
+    /// The user's record in the mapping.
+    pub(crate) fn record(&self, user: &UserId) -> String {
+        let Bucket(bucket) = Bucket::of_user(user);
+        format!("{}{{{bucket:02x}}}:u:{}", self.root, user.as_str())
+    }
+
+    /// One of the user's tokens: the same slot as the record.
+    pub(crate) fn token(&self, user: &UserId, key: &TokenKey) -> String {
+        format!("{}{}:{}", self.tokens_root(user), self.token_part(key), user.as_str())
+    }
+
+    /// What the keys of the user's tokens start with.
+    pub(crate) fn tokens_root(&self, user: &UserId) -> String {
+        let Bucket(bucket) = Bucket::of_user(user);
+        format!("{}{{{bucket:02x}}}:t:", self.root)
+    }
+
+    /// What tells the user's tokens from one another.
+    pub(crate) fn token_part(&self, key: &TokenKey) -> String {
+        format!("{}:{}", key.scopes.bits(), key.validity.minutes())
+    }
+
+    /// The list of the user's tokens: the same slot as the record.
+    pub(crate) fn tokens(&self, user: &UserId) -> String {
+        let Bucket(bucket) = Bucket::of_user(user);
+        format!("{}{{{bucket:02x}}}:k:{}", self.root, user.as_str())
+    }
+
+    /// The sorted set of the users of a bucket: the same slot as their records.
+    pub(crate) fn index(&self, Bucket(bucket): Bucket) -> String {
+        format!("{}{{{bucket:02x}}}:i", self.root)
+    }
+
+    /// The user an ACS identity belongs to: a slot of its own.
+    pub(crate) fn owner(&self, identity: &IdentityId) -> String {
+        format!("{}a:{}", self.root, identity.as_str())
+    }
+
+    /// A request of a caller.
+    pub(crate) fn ledger(&self, key: &LedgerKey) -> String {
+        format!("{}l:{}", self.root, hash(&[&key.caller, key.operation, &key.request_id]))
+    }
+
+    /// The budget of that name.
+    pub(crate) fn budget(&self, name: &str) -> String {
+        format!("{}b:{}", self.root, hash(&[name]))
+    }
+
+    /// The lease of that name.
+    pub(crate) fn lease(&self, name: &str) -> String {
+        let Bucket(bucket) = Bucket::of(name);
+        format!("{}{{{bucket:02x}}}:x:{}", self.root, hash(&[name]))
+    }
+
+    /// The counter that numbers the leases of a bucket: the same slot as the lease.
+    pub(crate) fn fence(&self, name: &str) -> String {
+        let Bucket(bucket) = Bucket::of(name);
+        format!("{}{{{bucket:02x}}}:f", self.root)
+    }
+
+    /// The marker that says this store was set up, so that an emptied one is noticed.
+    pub(crate) fn meta(&self) -> String {
+        format!("{}meta", self.root)
+    }
+
+    /// The page token that continues after `last`.
+    pub(crate) fn page_token(&self, last: &UserId) -> Vec<u8> {
+        let mut token = PAGE_TOKEN.to_vec();
+        token.extend_from_slice(&self.page_check(last.as_str()));
+        token.extend_from_slice(last.as_str().as_bytes());
+        token
+    }
+
+    /// The user a page token continues after; none if it is not one of [`Keys::page_token`].
+    pub(crate) fn read_page_token(&self, token: &[u8]) -> Option<UserId> {
+        let (kind, rest) = token.split_first_chunk::<2>()?;
+        let (check, last) = rest.split_first_chunk::<4>()?;
+        let last = std::str::from_utf8(last).ok()?;
+        let ours = *kind == PAGE_TOKEN && *check == self.page_check(last);
+        if ours { UserId::parse(last).ok() } else { None }
+    }
+
+    /// Tells our page tokens from those of other backends and prefixes; it is no secret and protects nothing.
+    fn page_check(&self, last: &str) -> [u8; 4] {
+        let digest =
+            Sha256::new().chain_update(self.root.as_bytes()).chain_update(last.as_bytes()).finalize();
+        digest.first_chunk().copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::types::{Scope, ScopeSet, Validity};
+    use proptest::prelude::*;
+
+    fn keys() -> Keys {
+        Keys::new("acsb")
+    }
+
+    fn user(text: &str) -> UserId {
+        UserId::parse(text).unwrap()
+    }
+
+    fn token_key() -> TokenKey {
+        TokenKey { scopes: ScopeSet::new([Scope::Chat, Scope::Voip]).unwrap(), validity: Validity::MAX }
+    }
+
+    /// The hash tag as a Cluster finds it: the text between the first `{` and the next `}`.
+    fn hash_tag(key: String) -> Option<String> {
+        let (_, rest) = key.split_once('{')?;
+        let (tag, _) = rest.split_once('}')?;
+        Some(tag.to_owned()).filter(|tag| !tag.is_empty())
+    }
+
+    #[test]
+    fn names_do_not_change_unnoticed() {
+        assert_eq!(keys().record(&user("alice")), "acsb:1:{2b}:u:alice");
+        assert_eq!(keys().token(&user("alice"), &token_key()), "acsb:1:{2b}:t:9:1440:alice");
+        assert_eq!(keys().index(Bucket::of_user(&user("alice"))), "acsb:1:{2b}:i");
+        assert_eq!(keys().owner(&IdentityId::parse("8:acs:a_b").unwrap()), "acsb:1:a:8:acs:a_b");
+        assert_eq!(keys().meta(), "acsb:1:meta");
+    }
+
+    #[test]
+    fn requests_that_differ_in_any_part_have_keys_of_their_own() {
+        let key = |caller: &str, operation, request_id: &str| {
+            keys().ledger(&LedgerKey { caller: caller.into(), operation, request_id: request_id.into() })
+        };
+        assert_ne!(key("a", "b", "c"), key("ab", "", "c"));
+        assert_ne!(key("a", "b", "c"), key("a", "bc", ""));
+        assert_ne!(key("a", "b", "c"), key("a", "b", "d"));
+        assert_eq!(key("a", "b", "c"), key("a", "b", "c"));
+    }
+
+    proptest! {
+        #[test]
+        fn all_keys_of_a_user_are_in_one_slot(text in "[a-z{}:*ü@]{1,40}") {
+            let (keys, user) = (keys(), user(&text));
+            let tag = hash_tag(keys.record(&user));
+            prop_assert!(tag.is_some());
+            prop_assert_eq!(&tag, &hash_tag(keys.token(&user, &token_key())));
+            prop_assert_eq!(&tag, &hash_tag(keys.tokens(&user)));
+            prop_assert_eq!(&tag, &hash_tag(keys.index(Bucket::of_user(&user))));
+            prop_assert_eq!(hash_tag(keys.lease(&text)), hash_tag(keys.fence(&text)));
+        }
+
+        #[test]
+        fn no_record_has_the_key_of_a_token(one in "[a-z0-9:{}]{1,30}", two in "[a-z0-9:{}]{1,30}") {
+            prop_assert_ne!(keys().record(&user(&one)), keys().token(&user(&two), &token_key()));
+        }
+
+        #[test]
+        fn a_page_token_is_read_back_by_the_same_prefix_only(text in "[a-zü{}]{1,100}", noise: Vec<u8>) {
+            let last = user(&text);
+            let token = keys().page_token(&last);
+            prop_assert!(token.len() <= 512);
+            prop_assert_eq!(keys().read_page_token(&token), Some(last));
+            prop_assert_eq!(Keys::new("other").read_page_token(&token), None);
+            prop_assert_eq!(keys().read_page_token(&noise), None);
+            prop_assert_eq!(keys().read_page_token(&token[..token.len() - 1]), None);
+        }
+    }
+
+    #[test]
+    fn every_user_is_in_a_bucket_that_a_walk_reaches() {
+        assert_eq!(Bucket::FIRST.and_later().count(), 256);
+    }
+}

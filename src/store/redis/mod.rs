@@ -1,0 +1,127 @@
+//! The shared store: Redis as one node, behind Sentinels, or as a Cluster; all five ports over one connection.
+//!
+//! `docs/store-keys.md` explains the keys. What one command must do is a script (`scripts/`), how long it may take and
+//! when it is refused is `connection`'s business, and where it goes is `connect`'s. It must never wait without a
+//! deadline, send a write twice, or show a key or a reply in a text. Used by `store::open`.
+
+mod address;
+mod budget;
+mod check;
+mod command;
+mod connect;
+mod connect_error;
+mod connection;
+mod facts;
+mod failure;
+mod identities;
+mod leases;
+mod ledger;
+mod link;
+mod list;
+mod scripts;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::connect::Connector;
+pub use self::connect_error::ConnectError as OpenError;
+use self::connection::Connection;
+use self::scripts::Scripts;
+pub use self::settings::{Settings, Topology};
+use crate::broker::ports::{StoreProblem, Stores};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::secret::Secret;
+use crate::store::keys::Keys;
+
+/// The longest time Redis is asked to keep anything, about 30 years: its own arithmetic must not overflow.
+const LONGEST_MILLIS: u64 = 1_000_000_000_000;
+
+/// A duration for Redis: whole milliseconds, at least one.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(LONGEST_MILLIS).clamp(1, LONGEST_MILLIS)
+}
+
+/// All five ports.
+struct Redis {
+    connection: Connection,
+    keys: Keys,
+    scripts: Scripts,
+    clock: Arc<dyn Clock>,
+    memory: check::Memory,
+    allow_eviction: bool,
+}
+
+/// Opens the store. `url` and `password` are the secrets after their `_file` twins were read.
+///
+/// What only a person can mend is an error: a wrong password, a server that is no Redis, one that evicts. A Redis that
+/// merely cannot be reached is not: the store starts unfit for traffic (`IdentityStore::check` says so) and becomes fit
+/// by itself, so that the order in which broker and Redis start does not matter.
+pub async fn open(
+    settings: &Settings,
+    url: Secret,
+    password: Secret,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+) -> Result<Stores, OpenError> {
+    let settings = Settings { url, password, ..settings.clone() };
+    Ok(stores(start(&settings, clock, metrics).await?))
+}
+
+async fn start(
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+) -> Result<Arc<Redis>, OpenError> {
+    let connector = Connector::new(settings)?;
+    let first = connector.connect().await;
+    match &first {
+        Err(error) if error.needs_mending() => return Err(error.clone()),
+        Err(error) => tracing::warn!(%error, "starting without Redis; not ready until it answers"),
+        Ok(connected) => match connected.facts.as_ref().map(|facts| facts.evicting_policy()) {
+            Some(Some(policy)) if !settings.allow_eviction => {
+                return Err(OpenError::Evicts(connected.node.clone(), policy.to_owned()));
+            }
+            Some(Some(policy)) => {
+                tracing::warn!(policy, "Redis may evict identities; store.redis.allow_eviction accepts that");
+            }
+            Some(None) => {}
+            None => tracing::warn!(
+                "Redis does not permit its user INFO, so its eviction policy is unknown; make sure that it is \
+                 noeviction or volatile-*, or permit +info"
+            ),
+        },
+    }
+    let connection = Connection::keep(connector, first, settings.timeout, settings.max_concurrency, metrics);
+    let redis = Redis {
+        connection,
+        keys: Keys::new(&settings.prefix),
+        scripts: Scripts::new(),
+        clock,
+        memory: check::Memory::default(),
+        allow_eviction: settings.allow_eviction,
+    };
+    // The first check writes the marker, and asks every node of a Cluster; a Redis that is away gets both later.
+    match redis.fit().await {
+        Ok(()) => {}
+        Err(StoreProblem::Evicts(policy)) => {
+            return Err(OpenError::Evicts("one of its nodes".into(), policy));
+        }
+        Err(problem) => tracing::warn!(%problem, "Redis is not fit for traffic yet"),
+    }
+    Ok(Arc::new(redis))
+}
+
+fn stores(redis: Arc<Redis>) -> Stores {
+    Stores {
+        identities: redis.clone(),
+        tokens: redis.clone(),
+        ledger: redis.clone(),
+        budget: redis.clone(),
+        leases: redis,
+    }
+}

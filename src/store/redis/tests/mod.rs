@@ -1,0 +1,65 @@
+//! The Redis backend against real servers, started by each test.
+
+mod claims;
+mod costs;
+mod fitness;
+mod opening;
+mod outage;
+mod topologies;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{OpenError, Redis, Settings, start};
+use crate::broker::types::{
+    AccessToken, CachedToken, IdentityId, IdentityRecord, KeyId, Scope, ScopeSet, TokenKey, UserId, Validity,
+};
+use crate::clock::{Clock as _, SystemClock, Timestamp};
+use crate::metrics::Metrics;
+use crate::secret::Secret;
+
+#[path = "../../../../tests/support/redis_server.rs"]
+mod redis_server;
+
+/// Settings for tests that are not about time: patient, for the machine may be busy with other tests.
+fn patient(url: &str) -> Settings {
+    Settings { url: Secret::new(url), timeout: Duration::from_secs(5), ..Settings::default() }
+}
+
+async fn open_with(settings: &Settings) -> Result<Arc<Redis>, OpenError> {
+    start(settings, Arc::new(SystemClock), Metrics::new()).await
+}
+
+async fn open_at(url: &str) -> Arc<Redis> {
+    open_with(&patient(url)).await.unwrap()
+}
+
+fn user(number: usize) -> UserId {
+    UserId::parse(&format!("user-{number}")).unwrap()
+}
+
+fn record(number: usize) -> IdentityRecord {
+    IdentityRecord {
+        identity: IdentityId::parse(&format!("8:acs:resource_{number}")).unwrap(),
+        generation: 0,
+        created_at: Timestamp::from_millis(1),
+    }
+}
+
+fn chat() -> TokenKey {
+    TokenKey { scopes: ScopeSet::new([Scope::Chat]).unwrap(), validity: Validity::MAX }
+}
+
+fn token(number: usize) -> CachedToken {
+    let now = SystemClock.now();
+    CachedToken {
+        identity: record(number).identity,
+        generation: 0,
+        token: AccessToken {
+            secret: Secret::new(format!("token-{number}")),
+            issued_at: now,
+            expires_at: now.plus(Duration::from_secs(3600)),
+            key: KeyId([7; 8]),
+        },
+    }
+}

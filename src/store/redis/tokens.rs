@@ -1,0 +1,68 @@
+//! The token cache in Redis: a hit is one command, the record and the token together.
+//!
+//! A token that is expired, was issued for another identity or generation, or cannot be read is not there. Writes are
+//! fenced by the record inside the script. The text of a token lies in Redis as it is. Used through the port.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::Value;
+
+use super::command::{self, Command};
+use super::{Redis, millis};
+use crate::broker::ports::{Snapshot, StoreError, TokenCache};
+use crate::broker::types::{CachedToken, IdentityRecord, TokenKey, UserId};
+use crate::store::codec::{TokenView, decode_identity, encode_token};
+
+const LOOK_UP: &str = "look_up";
+
+#[async_trait]
+impl TokenCache for Redis {
+    async fn look_up(&self, user: &UserId, key: &TokenKey) -> Result<Snapshot, StoreError> {
+        let record = self.keys.record(user);
+        let mut cmd = redis::cmd("MGET");
+        cmd.arg(&record).arg(self.keys.token(user, key));
+        let reply = self.connection.run(&Command::read(LOOK_UP, record, cmd)).await?;
+        let (record, token) = command::pair(LOOK_UP, reply)?;
+        let Some(record) = command::bytes(LOOK_UP, record)? else { return Ok(Snapshot::default()) };
+        let record = decode_identity(&record)?;
+        let token = self.usable(token, &record);
+        Ok(Snapshot { record: Some(record), token })
+    }
+
+    async fn put(&self, user: &UserId, key: &TokenKey, token: &CachedToken) -> Result<bool, StoreError> {
+        let left = token.token.expires_at.since(self.clock.now());
+        if left < Duration::from_millis(1) {
+            return Ok(false);
+        }
+        let bytes = encode_token(token);
+        let command = self.scripts.put.on(
+            [self.keys.record(user), self.keys.token(user, key), self.keys.tokens(user)],
+            (
+                token.generation.to_be_bytes().as_slice(),
+                token.identity.as_str(),
+                bytes.as_slice(),
+                millis(left),
+                self.keys.token_part(key),
+            ),
+        );
+        let operation = self.scripts.put.operation();
+        Ok(command::number(operation, self.connection.run(&command).await?)? == 1)
+    }
+}
+
+impl Redis {
+    /// The token, if it may be used. A cache may forget: one that cannot be read, such as one that a newer version
+    /// wrote during an upgrade, is forgotten too.
+    fn usable(&self, token: Value, record: &IdentityRecord) -> Option<CachedToken> {
+        let bytes = command::bytes(LOOK_UP, token).ok()??;
+        let readable = TokenView::read(&bytes).and_then(|view| {
+            let expired = view.expires_at <= self.clock.now();
+            if expired { Ok(None) } else { view.token_of(record) }
+        });
+        readable.unwrap_or_else(|error| {
+            tracing::debug!(%error, "a cached token cannot be read; it is taken as absent");
+            None
+        })
+    }
+}

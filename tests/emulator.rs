@@ -1,0 +1,22 @@
+//! The emulator over real HTTP, with requests signed here by hand from the published description of the scheme.
+//!
+//! It shares nothing with the client under `src/acs`: what both would get wrong together, these tests would miss.
+#![cfg(feature = "emulator")]
+#![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic here is a failed test"
+)]
+
+mod emulator {
+    pub(crate) mod control;
+    pub(crate) mod faults;
+    pub(crate) mod harness;
+    pub(crate) mod lifecycle;
+    pub(crate) mod operations;
+    pub(crate) mod refusals;
+    pub(crate) mod transport;
+}

@@ -1,0 +1,170 @@
+//! The real binary as a process: brokers and an emulator, killed when dropped.
+//!
+//! The environment of a process is empty but for what the test gives it. Logs go to a file that the test can read.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use acs_broker::grpc::proto::v1;
+use serde_json::Value;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+use v1::identity_service_client::IdentityServiceClient;
+use v1::token_service_client::TokenServiceClient;
+
+use super::until;
+use crate::redis_server::free_port;
+
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_acs-broker"));
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// A process that is killed, by its id, when this is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An emulator process.
+pub(crate) struct Emulator {
+    _process: Killed,
+    folder: TempDir,
+    address: String,
+    /// How brokers reach it.
+    pub(crate) connection_string: String,
+}
+
+/// Starts the emulator and waits until it serves.
+pub(crate) async fn emulator_process() -> Emulator {
+    let folder = TempDir::new().unwrap();
+    let ready = folder.path().join("ready.json");
+    let mut command = binary();
+    command.args(["emulator", "--emulator-addr", "127.0.0.1:0", "--emulator-tls-addr", "127.0.0.1:0"]);
+    command.env("ACS_BROKER__TELEMETRY__FILTER", "trace").arg("--ready-file").arg(&ready);
+    let log = std::fs::File::create(folder.path().join("emulator.log")).unwrap();
+    let process = Killed(command.stderr(log).spawn().unwrap());
+    until("the emulator is ready", async || ready.exists()).await;
+    let where_it_is: Value = serde_json::from_str(&std::fs::read_to_string(&ready).unwrap()).unwrap();
+    let text = |key: &str| where_it_is[key].as_str().unwrap().to_owned();
+    let (address, connection_string) = (text("emulator"), text("connection_string"));
+    Emulator { _process: process, folder, address, connection_string }
+}
+
+impl Emulator {
+    /// Asks its control endpoint.
+    pub(crate) async fn control(&self, path: &str) -> Value {
+        let address = self.address.trim_start_matches("http://");
+        serde_json::from_str(&get(address, &format!("/_emulator/{path}")).await).unwrap()
+    }
+
+    /// Everything it logged, at TRACE.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("emulator.log")).unwrap()
+    }
+}
+
+/// The body of a successful HTTP GET.
+async fn get(address: &str, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// A broker process.
+pub(crate) struct Broker {
+    process: Killed,
+    environment: Vec<(String, String)>,
+    port: u16,
+    admin_port: u16,
+    log: PathBuf,
+    _folder: TempDir,
+}
+
+impl Broker {
+    /// Starts `serve` with these settings beside the addresses, and waits until it serves.
+    pub(crate) async fn start(connection_string: &str, settings: &[(&str, &str)]) -> Self {
+        let (port, admin_port, folder) = (free_port(), free_port(), TempDir::new().unwrap());
+        let mut environment: Vec<_> =
+            settings.iter().map(|(key, value)| (format!("ACS_BROKER__{key}"), (*value).to_owned())).collect();
+        environment.push(("ACS_BROKER__SERVER__ADDRESS".into(), format!("127.0.0.1:{port}")));
+        environment.push(("ACS_BROKER__ADMIN__ADDRESS".into(), format!("127.0.0.1:{admin_port}")));
+        environment.push(("ACS_BROKER__ACS__CONNECTION_STRING".into(), connection_string.into()));
+        let log = folder.path().join("broker.log");
+        let process = launch(&environment, &log);
+        let mut broker = Self { process, environment, port, admin_port, log, _folder: folder };
+        broker.wait_until_it_serves().await;
+        broker
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
+    }
+
+    /// Starts it again with the same settings.
+    pub(crate) async fn restart(&mut self) {
+        self.process = launch(&self.environment, &self.log);
+        self.wait_until_it_serves().await;
+    }
+
+    async fn wait_until_it_serves(&mut self) {
+        let address = format!("http://127.0.0.1:{}", self.port);
+        let Self { process, log, .. } = self;
+        until("the broker serves", async || {
+            if let Some(status) = process.0.try_wait().unwrap() {
+                panic!("the broker ended ({status}): {}", std::fs::read_to_string(&log).unwrap());
+            }
+            let Ok(channel) = Endpoint::from_shared(address.clone()).unwrap().connect().await else {
+                return false;
+            };
+            let request = tonic_health::pb::HealthCheckRequest { service: String::new() };
+            let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+            health.check(request).await.is_ok_and(|answer| answer.into_inner().status == 1)
+        })
+        .await;
+    }
+
+    /// Everything its admin endpoint says of it.
+    pub(crate) async fn admin(&self) -> String {
+        let address = format!("127.0.0.1:{}", self.admin_port);
+        get(&address, "/metrics").await + &get(&address, "/readyz").await
+    }
+
+    /// Everything it logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port)).unwrap();
+        endpoint.connect_timeout(Duration::from_secs(5)).connect().await.unwrap()
+    }
+
+    pub(crate) async fn tokens(&self) -> TokenServiceClient<Channel> {
+        TokenServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn identities(&self) -> IdentityServiceClient<Channel> {
+        IdentityServiceClient::new(self.channel().await)
+    }
+}
+
+fn launch(environment: &[(String, String)], log: &Path) -> Killed {
+    let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+    let mut command = binary();
+    command.arg("serve").envs(environment.iter().map(|(key, value)| (key, value)));
+    Killed(command.stderr(log).spawn().unwrap())
+}
