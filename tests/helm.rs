@@ -16,6 +16,8 @@
 mod chart;
 #[path = "helm/pod.rs"]
 mod pod;
+#[path = "support/redis_server.rs"]
+mod redis_server;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,7 +26,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use chart::{Rendered, project, read_yaml, refusal, render, template, value_sets};
-use pod::{Pod, RedisServer};
+use pod::Pod;
+use redis_server::RedisServer;
 
 /// The oldest and the newest Kubernetes the manifests are checked against.
 const KUBERNETES: [&str; 2] = ["1.25", "1.37"];
@@ -296,8 +299,8 @@ fn check_config_accepts_the_settings_of_every_value_set() {
 
 #[tokio::test]
 async fn the_rendered_process_answers_its_own_probes_on_redis() {
-    let redis = RedisServer::start(None);
-    let url = format!("store.redis.url=redis://127.0.0.1:{}/0", redis.port());
+    let redis = RedisServer::start();
+    let url = format!("store.redis.url={}", redis.url());
     let values = ["--values", "tests/helm/values/redis-url.yaml", "--set", &url];
     let mut pod = Pod::start(&values, "unused", "unused").await;
     pod.passes("startupProbe").await;
@@ -310,11 +313,10 @@ async fn the_rendered_process_answers_its_own_probes_on_redis() {
 
 #[tokio::test]
 async fn the_rendered_process_answers_its_own_probes_with_secrets_from_files() {
-    let redis = RedisServer::start(Some("a password from a file"));
-    let url = format!("redis://127.0.0.1:{}/0", redis.port());
+    let redis = RedisServer::start_with(&["--requirepass", "a password from a file"]);
     let values =
         ["--values", "tests/helm/values/redis-secret.yaml", "--set", "config.redis.username=default"];
-    let mut pod = Pod::start(&values, &url, "a password from a file").await;
+    let mut pod = Pod::start(&values, &redis.url(), "a password from a file").await;
     for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         pod.passes(probe).await;
     }
@@ -334,8 +336,8 @@ async fn the_rendered_process_answers_its_own_probes_on_the_embedded_store() {
 
 #[tokio::test]
 async fn a_lost_redis_takes_a_pod_out_of_service_and_restarts_nothing() {
-    let redis = RedisServer::start(None);
-    let url = format!("store.redis.url=redis://127.0.0.1:{}/0", redis.port());
+    let redis = RedisServer::start();
+    let url = format!("store.redis.url={}", redis.url());
     let values = ["--values", "tests/helm/values/redis-url.yaml", "--set", &url];
     let mut pod = Pod::start(&values, "unused", "unused").await;
     pod.passes("readinessProbe").await;

@@ -4,7 +4,6 @@
 //! rewritten to them; nothing else of what the chart renders is changed. Used by the Helm tests alone.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,64 +16,13 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::chart::{Rendered, template};
+use crate::redis_server::free_port;
 
 /// The access key of the connection string that pods get: what must never be shown.
 pub(crate) const ACCESS_KEY: &str = "bm90LWEtcmVhbC1rZXktYnV0LWJhc2U2NA==";
 
 /// How long a probe may go on failing before the test does.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A redis-server of our own; dropping it kills it.
-pub(crate) struct RedisServer {
-    process: Child,
-    port: u16,
-    _folder: TempDir,
-}
-
-impl RedisServer {
-    pub(crate) fn start(password: Option<&str>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-        command.args(["--dir", folder.path().to_str().unwrap()]);
-        if let Some(password) = password {
-            command.args(["--requirepass", password]);
-        }
-        let process = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is not there: run `make tools`");
-        let server = Self { process, port, _folder: folder };
-        wait_until("redis-server listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        server
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// A port nobody listens on right now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 /// One pod: its folder, what it runs, and the process once it runs.
 pub(crate) struct Pod {
