@@ -93,7 +93,8 @@ async fn dev_describes_its_api_to_tools() {
     let dev = Dev::start(&[]);
     let message_request = Some(MessageRequest::ListServices(String::new()));
     let request = ServerReflectionRequest { host: String::new(), message_request };
-    let mut client = ServerReflectionClient::connect(dev.server()).await.unwrap();
+    let channel = tonic::transport::Endpoint::from_shared(dev.server()).unwrap().connect().await.unwrap();
+    let mut client = ServerReflectionClient::new(channel);
     let answers = client.server_reflection_info(tokio_stream::iter([request])).await;
     let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
     let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
