@@ -75,6 +75,27 @@ fn a_kept_data_folder_keeps_users_and_their_identities_usable() {
 }
 
 #[test]
+fn dev_keeps_users_in_redis_if_told_to() {
+    let redis = crate::redis_server::RedisServer::start();
+    let url = redis.url();
+    let mut first = Dev::start(&["--redis-url", &url]);
+    let before = first.json(&["identity", "resolve", "alice"]);
+    assert_eq!(first.process.stop().code(), Some(0));
+    let second = Dev::start(&["--redis-url", &url]);
+    let after = second.json(&["token", "issue", "alice", "--scope", "voip"]);
+    assert_eq!(after["acs_user_id"], before["acs_user_id"]);
+    let wrong = finish(
+        binary().arg("dev").args(crate::process::FREE_PORTS).args(["--redis-url", "localhost:6379"]),
+        "",
+    );
+    assert_eq!(wrong.code, Some(2), "{wrong:?}");
+    assert!(
+        wrong.err.contains("store.redis.url must start with redis://")
+            && wrong.err.contains("(flag --redis-url)")
+    );
+}
+
+#[test]
 fn two_devs_cannot_share_a_data_folder() {
     let kept = tempfile::tempdir().unwrap();
     let _first = Dev::start(&["--data-dir", text(kept.path())]);

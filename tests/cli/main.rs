@@ -16,4 +16,7 @@ mod lifecycle;
     allow(dead_code, reason = "servers are started with the emulator only")
 )]
 mod process;
+#[cfg(feature = "emulator")]
+#[path = "../support/redis_server.rs"]
+mod redis_server;
 mod settings;
