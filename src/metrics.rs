@@ -226,4 +226,48 @@ mod tests {
         one.error("INTERNAL");
         assert!(!two.render().contains("INTERNAL"));
     }
+
+    /// The page is made from what a scrape shows after every metric was touched once.
+    fn page() -> String {
+        let metrics = Metrics::new();
+        metrics.rpc_started();
+        metrics.rpc_finished("m", "OK", Duration::ZERO);
+        metrics.error("r");
+        metrics.token_decision("o");
+        metrics.surplus_identity("o");
+        metrics.upstream_call("o", "o", Duration::ZERO);
+        metrics.store_command("o", "o", Duration::ZERO);
+        let text = metrics.render();
+        let mut page = String::from(
+            "# Metrics\n\n<!-- Generated from src/metrics.rs by a test. Rewrite it with: \
+             UPDATE_DOCS=1 cargo test metrics_md -->\n\nServed at `/metrics` of the admin address in the OpenMetrics \
+             text format. Counters end in `_total`, histograms in `_bucket`, `_sum` and `_count`.\n\n\
+             | metric | kind | labels | meaning |\n|---|---|---|---|\n",
+        );
+        for help in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+            let (name, meaning) = help.split_once(' ').unwrap();
+            let kind = text.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} "))).unwrap();
+            let sample = text.lines().find(|line| line.starts_with(name)).unwrap();
+            let labels = sample.split_once('{').map_or("", |(_, rest)| rest.split('}').next().unwrap());
+            let labels: Vec<_> = labels
+                .split(',')
+                .filter_map(|label| label.split_once('='))
+                .filter(|(label, _)| *label != "le")
+                .map(|(label, _)| format!("`{label}`"))
+                .collect();
+            page += &format!("| `{name}` | {kind} | {} | {meaning} |\n", labels.join(", "));
+        }
+        page
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a developer asks a test to rewrite a page")]
+    fn metrics_md_is_what_is_measured() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        if std::env::var("UPDATE_DOCS").is_ok() {
+            std::fs::write(path, page()).unwrap();
+        }
+        let stored = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(stored == page(), "docs/metrics.md is stale: UPDATE_DOCS=1 cargo test metrics_md");
+    }
 }

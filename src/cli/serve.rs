@@ -84,37 +84,75 @@ impl Serve {
 }
 
 /// A token that the first SIGTERM or SIGINT cancels; the second one ends the process.
+///
+/// A thread of its own waits for them, so that the second one works even if every worker of the runtime is stuck.
 pub(super) fn stop_on_signal() -> Result<CancellationToken, Stop> {
     let cannot = |error: std::io::Error| {
         Stop::Because(Exit::Failure, format!("cannot listen to signals ({})", error.kind()))
     };
     let stop = CancellationToken::new();
     let asked = stop.clone();
-    #[cfg(unix)]
-    let mut next = {
+    let waiting = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+    let (listening, is_listening) = std::sync::mpsc::sync_channel(1);
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            waiting.block_on(async {
+                let mut signals = match Signals::listen() {
+                    Ok(signals) => signals,
+                    Err(error) => {
+                        let _ = listening.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = listening.send(Ok(()));
+                signals.next().await;
+                asked.cancel();
+                signals.next().await;
+                tracing::warn!("asked to stop twice: ending at once");
+                std::process::exit(Exit::Failure as i32);
+            });
+        })
+        .map_err(cannot)?;
+    // A signal that comes before somebody listens would end the process without a drain.
+    match is_listening.recv() {
+        Ok(Ok(())) => Ok(stop),
+        Ok(Err(error)) => Err(cannot(error)),
+        Err(_) => Err(Stop::Because(Exit::Failure, "cannot listen to signals".into())),
+    }
+}
+
+#[cfg(unix)]
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-        async move || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    };
-    #[cfg(not(unix))]
-    let mut next = {
-        let _ = cannot;
-        async move || {
-            let _ = tokio::signal::ctrl_c().await;
-        }
-    };
-    tokio::spawn(async move {
-        next().await;
-        asked.cancel();
-        next().await;
-        tracing::warn!("asked to stop twice: ending at once");
-        std::process::exit(Exit::Failure as i32);
-    });
-    Ok(stop)
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }

@@ -9,31 +9,30 @@ use std::sync::Arc;
 use tonic::Status;
 
 use super::method::Method;
+use super::observe::Identified;
 use super::status;
 use crate::auth::{self, Authenticator, Credentials};
 use crate::broker::error::Error;
 use crate::broker::types::Caller;
 
-/// Finds out who calls, and notes it in the request.
+/// Finds out who calls, and notes it in the request for the handler and in `who` for the log.
 pub(crate) async fn admit<B>(
     chain: &[Arc<dyn Authenticator>],
     credentials: &Credentials,
     method: &Method,
     request: &mut http::Request<B>,
+    who: &Identified,
 ) -> Result<(), Error> {
     if method.is_open() {
         return Ok(());
     }
-    match auth::identify(chain, credentials).await {
+    let identified = auth::identify(chain, credentials).await;
+    match who.get_or_init(|| identified) {
         Ok(caller) => {
-            tracing::Span::current().record("caller", caller.name());
-            request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(caller.clone());
             Ok(())
         }
-        Err(why) => {
-            tracing::info!(%why, "caller refused");
-            Err(Error::CallerUnauthenticated)
-        }
+        Err(_) => Err(Error::CallerUnauthenticated),
     }
 }
 
@@ -45,7 +44,7 @@ pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Unauthenticated;
+    use crate::auth::{Unauthenticated, Unidentified};
     use crate::grpc::method;
 
     #[tokio::test]
@@ -53,13 +52,16 @@ mod tests {
         let issue = method::at("/acsbroker.v1.TokenService/IssueToken");
         let mut request = http::Request::new(());
         let nobody = Credentials::default();
-        assert!(admit(&[], &nobody, issue, &mut request).await.is_err());
-        assert!(admit(&[], &nobody, method::at("/no.such/Method"), &mut request).await.is_err());
+        for method in [issue, method::at("/no.such/Method")] {
+            let who = Identified::new();
+            assert!(admit(&[], &nobody, method, &mut request, &who).await.is_err());
+            assert_eq!(who.get(), Some(&Err(Unidentified::NotClaimed)));
+        }
         assert!(caller(&tonic::Request::from_http(request)).is_err());
 
         let anybody: Arc<dyn Authenticator> = Arc::new(Unauthenticated { allow_off_loopback: true });
         let mut request = http::Request::new(());
-        admit(&[anybody], &nobody, issue, &mut request).await.unwrap();
+        admit(&[anybody], &nobody, issue, &mut request, &Identified::new()).await.unwrap();
         assert_eq!(caller(&tonic::Request::from_http(request)).unwrap().name(), "unauthenticated");
     }
 
@@ -67,7 +69,7 @@ mod tests {
     async fn an_open_method_needs_no_caller_and_gets_none() {
         let check = method::at("/grpc.health.v1.Health/Check");
         let mut request = http::Request::new(());
-        admit(&[], &Credentials::default(), check, &mut request).await.unwrap();
+        admit(&[], &Credentials::default(), check, &mut request, &Identified::new()).await.unwrap();
         assert!(caller(&tonic::Request::from_http(request)).is_err());
     }
 

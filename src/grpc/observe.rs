@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -13,11 +14,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tracing::{Instrument, Span, field};
+use tracing::field::{self, DisplayValue};
+use tracing::{Instrument, Level, Span};
 
 use super::method::Method;
 use super::status::{self, Causes, Failure, Refusal};
+use crate::auth::Unidentified;
 use crate::broker::error::Error;
+use crate::broker::types::Caller;
 use crate::metrics::Metrics;
 
 /// The header of the request id, in requests and in responses.
@@ -31,6 +35,31 @@ const MAX_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// How much before the caller's own deadline the answer leaves, at the most; else the caller gives up without it.
 const HEAD_START: Duration = Duration::from_millis(25);
+
+/// The target of the log line of a call, for filters: `info,acs_broker::rpc=debug` shows successful calls too.
+const LOG: &str = "acs_broker::rpc";
+
+/// Who a call turned out to come from; empty until that is known.
+pub(crate) type Identified = OnceLock<Result<Caller, Unidentified>>;
+
+/// The log line of a call. A macro, because the level of an event is fixed where it is written.
+macro_rules! line {
+    ($call:expr, $level:expr, $code:expr, $failure:expr, $took:expr) => {
+        tracing::event!(
+            target: LOG,
+            $level,
+            rpc.method = $call.method.name,
+            code = $code,
+            reason = $failure.map(Failure::reason),
+            duration_ms = $took.as_secs_f64() * 1e3,
+            request_id = $call.request_id.to_str().unwrap_or_default(),
+            caller = $call.caller(),
+            refusal = $call.refusal(),
+            cause = $failure.map(Causes).filter(Causes::any).map(field::display),
+            "rpc"
+        )
+    };
+}
 
 /// Measures and limits the calls of one server.
 pub(crate) struct Observer {
@@ -46,20 +75,31 @@ impl Observer {
         Self { metrics, default_deadline, max_in_flight, in_flight: AtomicUsize::new(0) }
     }
 
-    /// A call arrives.
-    pub(crate) fn begin(&self, method: &'static Method, headers: &HeaderMap) -> Call<'_> {
+    /// A call arrives; `who` is where the caller is noted once it is known.
+    pub(crate) fn begin<'a>(
+        &'a self,
+        method: &'static Method,
+        headers: &HeaderMap,
+        who: &'a Identified,
+    ) -> Call<'a> {
         let started = Instant::now();
         let request_id = request_id(headers.get(REQUEST_ID));
         let id = request_id.to_str().unwrap_or_default();
-        // Probes come every few seconds for ever: they are of interest to nobody but who looks for them.
-        let span = if method.is_open() {
-            tracing::debug_span!("rpc", rpc.method = method.name, request_id = id, caller = field::Empty)
-        } else {
-            tracing::info_span!("rpc", rpc.method = method.name, request_id = id, caller = field::Empty)
-        };
+        // At debug, for a span costs more than finding a cached token; the log line itself repeats what is in it.
+        let span = tracing::debug_span!(target: LOG, "rpc", rpc.method = method.name, request_id = id);
         let deadline = started + budget(headers.get("grpc-timeout"), self.default_deadline);
         self.metrics.rpc_started();
-        Call { observer: self, method, request_id, span, started, deadline, seated: false, finished: false }
+        Call {
+            observer: self,
+            method,
+            who,
+            request_id,
+            span,
+            started,
+            deadline,
+            seated: false,
+            finished: false,
+        }
     }
 }
 
@@ -67,6 +107,7 @@ impl Observer {
 pub(crate) struct Call<'a> {
     observer: &'a Observer,
     method: &'static Method,
+    who: &'a Identified,
     request_id: HeaderValue,
     span: Span,
     started: Instant,
@@ -138,20 +179,27 @@ impl Call<'_> {
         if let Some(failure) = failure {
             self.observer.metrics.error(failure.reason());
         }
-        let _in_span = self.span.enter();
-        let (duration_ms, reason) = (took.as_secs_f64() * 1e3, failure.map(Failure::reason));
-        let cause = failure.map(Causes).filter(Causes::any).map(field::display);
-        match code {
-            Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable => {
-                tracing::warn!(target: "acs_broker::rpc", code = code_name, reason, duration_ms, cause, "rpc");
-            }
-            _ if self.method.is_open() => {
-                tracing::debug!(target: "acs_broker::rpc", code = code_name, duration_ms, "rpc");
-            }
-            _ => {
-                tracing::info!(target: "acs_broker::rpc", code = code_name, reason, duration_ms, cause, "rpc");
-            }
+        let level = match code {
+            Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable => Level::WARN,
+            // A line costs a third of a cached token, and success is what the metrics count. Probes are noise.
+            Code::Ok => Level::DEBUG,
+            _ if self.method.is_open() => Level::DEBUG,
+            _ => Level::INFO,
+        };
+        match level {
+            Level::WARN => line!(self, Level::WARN, code_name, failure, took),
+            Level::INFO => line!(self, Level::INFO, code_name, failure, took),
+            _ => line!(self, Level::DEBUG, code_name, failure, took),
         }
+    }
+
+    fn caller(&self) -> Option<&str> {
+        self.who.get().and_then(|who| who.as_ref().ok()).map(Caller::name)
+    }
+
+    /// Why the caller was refused, if it was; for the log.
+    fn refusal(&self) -> Option<DisplayValue<&Unidentified>> {
+        self.who.get().and_then(|who| who.as_ref().err()).map(field::display)
     }
 }
 

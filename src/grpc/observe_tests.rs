@@ -13,6 +13,9 @@ fn observer(max_in_flight: usize) -> (Observer, Metrics) {
     (Observer::new(metrics.clone(), Duration::from_secs(10), max_in_flight), metrics)
 }
 
+/// Nobody, and never anybody.
+static WHO: Identified = Identified::new();
+
 fn issue() -> &'static Method {
     method::at("/acsbroker.v1.TokenService/IssueToken")
 }
@@ -40,7 +43,7 @@ fn counted(metrics: &Metrics, code: &str) -> bool {
 async fn the_default_deadline_ends_a_call_whose_caller_set_none() {
     let (observer, metrics) = observer(1);
     let before = Instant::now();
-    let response = observer.begin(issue(), &HeaderMap::new()).run(pending()).await;
+    let response = observer.begin(issue(), &HeaderMap::new(), &WHO).run(pending()).await;
     assert_eq!(reason(&response), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".into()));
     assert_eq!(before.elapsed().as_secs(), 10);
     assert!(counted(&metrics, "DEADLINE_EXCEEDED"));
@@ -50,7 +53,7 @@ async fn the_default_deadline_ends_a_call_whose_caller_set_none() {
 async fn the_answer_leaves_before_the_callers_own_deadline() {
     let (observer, _) = observer(1);
     let before = Instant::now();
-    let response = observer.begin(issue(), &headers("grpc-timeout", "500m")).run(pending()).await;
+    let response = observer.begin(issue(), &headers("grpc-timeout", "500m"), &WHO).run(pending()).await;
     assert_eq!(reason(&response).0, Code::DeadlineExceeded);
     let took = before.elapsed();
     assert!(took >= Duration::from_millis(450) && took < Duration::from_millis(500), "{took:?}");
@@ -59,21 +62,21 @@ async fn the_answer_leaves_before_the_callers_own_deadline() {
 #[tokio::test]
 async fn a_call_beyond_the_limit_is_refused_at_once_and_a_seat_given_back_is_taken_again() {
     let (observer, metrics) = observer(1);
-    let mut first = Box::pin(observer.begin(issue(), &HeaderMap::new()).run(pending()));
+    let mut first = Box::pin(observer.begin(issue(), &HeaderMap::new(), &WHO).run(pending()));
     assert!(futures_util::poll!(first.as_mut()).is_pending());
 
-    let refused = observer.begin(issue(), &HeaderMap::new()).run(ready(ok())).await;
+    let refused = observer.begin(issue(), &HeaderMap::new(), &WHO).run(ready(ok())).await;
     assert_eq!(reason(&refused), (Code::ResourceExhausted, "BROKER_OVERLOADED".into()));
     let status = Status::from_header_map(refused.headers()).unwrap();
     assert!(status.get_error_details().retry_info().unwrap().retry_delay.is_some());
 
     let check = method::at("/grpc.health.v1.Health/Check");
-    let probe = observer.begin(check, &HeaderMap::new()).run(ready(ok())).await;
+    let probe = observer.begin(check, &HeaderMap::new(), &WHO).run(ready(ok())).await;
     assert_eq!(code_of(&probe), Code::Ok, "probes are answered at full load");
 
     drop(first);
     assert!(counted(&metrics, "CANCELLED"), "{}", metrics.render());
-    let served = observer.begin(issue(), &HeaderMap::new()).run(ready(ok())).await;
+    let served = observer.begin(issue(), &HeaderMap::new(), &WHO).run(ready(ok())).await;
     assert_eq!(code_of(&served), Code::Ok);
     assert!(metrics.render().contains("rpcs_in_flight 0"));
 }
@@ -82,7 +85,7 @@ async fn a_call_beyond_the_limit_is_refused_at_once_and_a_seat_given_back_is_tak
 async fn a_panic_in_a_handler_is_an_internal_error() {
     let (observer, _) = observer(1);
     let response =
-        observer.begin(issue(), &HeaderMap::new()).run(async { panic!("planted by the test") }).await;
+        observer.begin(issue(), &HeaderMap::new(), &WHO).run(async { panic!("planted by the test") }).await;
     assert_eq!(reason(&response), (Code::Internal, "INTERNAL".into()));
 }
 
@@ -90,10 +93,12 @@ async fn a_panic_in_a_handler_is_an_internal_error() {
 async fn the_request_id_comes_back_with_answers_and_errors() {
     let (observer, _) = observer(1);
     let sent = headers("x-request-id", "trace-7.a_B");
-    let answer = observer.begin(issue(), &sent).run(ready(ok())).await;
+    let answer = observer.begin(issue(), &sent, &WHO).run(ready(ok())).await;
     assert_eq!(answer.headers()[REQUEST_ID], "trace-7.a_B");
-    let error =
-        observer.begin(issue(), &sent).run(ready(status::of(Error::IdentityNotFound).into_http())).await;
+    let error = observer
+        .begin(issue(), &sent, &WHO)
+        .run(ready(status::of(Error::IdentityNotFound).into_http()))
+        .await;
     assert_eq!(error.headers()[REQUEST_ID], "trace-7.a_B");
     let details = Status::from_header_map(error.headers()).unwrap().get_error_details();
     assert_eq!(details.request_info().unwrap().request_id, "trace-7.a_B");
@@ -162,7 +167,7 @@ proptest! {
 #[test]
 fn a_call_dropped_before_it_began_its_work_is_counted_too() {
     let (observer, metrics) = observer(1);
-    drop(observer.begin(issue(), &HeaderMap::new()));
+    drop(observer.begin(issue(), &HeaderMap::new(), &WHO));
     assert!(counted(&metrics, "CANCELLED"));
     assert!(metrics.render().contains("rpcs_in_flight 0"));
 }

@@ -17,7 +17,7 @@ use super::authn;
 use super::health::Health;
 use super::identity::Identities;
 use super::method::{self, Method, Service};
-use super::observe::Observer;
+use super::observe::{Identified, Observer};
 use super::proto::FILE_DESCRIPTOR_SET;
 use super::proto::v1::identity_service_server::IdentityServiceServer;
 use super::proto::v1::token_service_server::TokenServiceServer;
@@ -72,8 +72,9 @@ impl Server {
             return refused;
         }
         let method = method::at(request.uri().path());
-        let call = self.observer.begin(method, request.headers());
-        call.run(self.answer(method, credentials, request)).await
+        let who = Identified::new();
+        let call = self.observer.begin(method, request.headers(), &who);
+        call.run(self.answer(method, credentials, request, &who)).await
     }
 
     async fn answer<B>(
@@ -81,12 +82,13 @@ impl Server {
         method: &'static Method,
         credentials: &Credentials,
         mut request: Request<B>,
+        who: &Identified,
     ) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        if let Err(error) = authn::admit(&self.chain, credentials, method, &mut request).await {
+        if let Err(error) = authn::admit(&self.chain, credentials, method, &mut request, who).await {
             return status::of(error).into_http();
         }
         let boxed = match (method.service, &self.reflection) {

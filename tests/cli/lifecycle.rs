@@ -85,6 +85,24 @@ fn two_devs_cannot_share_a_data_folder() {
     assert!(finished.err.contains("in use by another process"), "{}", finished.err);
 }
 
+#[tokio::test]
+async fn dev_describes_its_api_to_tools() {
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_response::MessageResponse};
+    let dev = Dev::start(&[]);
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    let request = ServerReflectionRequest { host: String::new(), message_request };
+    let channel = tonic::transport::Endpoint::from_shared(dev.server()).unwrap().connect().await.unwrap();
+    let mut client = ServerReflectionClient::new(channel);
+    let answers = client.server_reflection_info(tokio_stream::iter([request])).await;
+    let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("{answer:?}")
+    };
+    assert!(list.service.iter().any(|service| service.name == "acsbroker.v1.TokenService"), "{list:?}");
+}
+
 /// Opens an import and leaves it open: a call that is running until the server ends it.
 async fn open_call(server: String) -> tokio::task::JoinHandle<()> {
     let mut client = v1::identity_service_client::IdentityServiceClient::connect(server).await.unwrap();

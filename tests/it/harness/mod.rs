@@ -113,22 +113,11 @@ impl Drop for Rig {
 
 /// The store of a broker on this Redis.
 pub(crate) async fn redis_stores(redis: &RedisServer) -> Stores {
-    let overlay = format!("backend = \"redis\"\nredis.url = \"{}\"", redis.url());
-    let settings = store_settings(&overlay);
-    acs_broker::store::open(&settings, Arc::new(SystemClock), Metrics::new()).await.unwrap()
-}
-
-/// `[store]` with these lines over the defaults.
-fn store_settings(overlay: &str) -> acs_broker::store::Settings {
     let mut file: toml::Table = include_str!("../../../config/default.toml").parse().unwrap();
-    let store = file["store"].as_table_mut().unwrap();
-    for (key, value) in overlay.parse::<toml::Table>().unwrap() {
-        match (store.get_mut(&key).and_then(toml::Value::as_table_mut), value) {
-            (Some(section), toml::Value::Table(values)) => section.extend(values),
-            (_, value) => drop(store.insert(key, value)),
-        }
-    }
-    file.remove("store").unwrap().try_into().unwrap()
+    let mut settings: acs_broker::store::Settings = file.remove("store").unwrap().try_into().unwrap();
+    settings.backend = acs_broker::store::Backend::Redis;
+    let (url, password) = (Secret::new(redis.url()), Secret::new(""));
+    acs_broker::store::open(&settings, url, password, Arc::new(SystemClock), Metrics::new()).await.unwrap()
 }
 
 /// A request for a chat token.
