@@ -37,7 +37,15 @@ pub fn anybody() -> Vec<Arc<dyn Authenticator>> {
     vec![Arc::new(Unauthenticated { allow_off_loopback: false })]
 }
 
+/// Lets every event be of interest to somebody, from before the first one on. Tests share a process, and tracing
+/// remembers of a line of code that nobody listens, if a test without a log gets there first.
+pub fn listen() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap());
+}
+
 pub async fn start(chain: Vec<Arc<dyn Authenticator>>, settings: Settings) -> Server {
+    listen();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (acs, store) = (Arc::new(Acs::default()), Arc::new(Store::default()));

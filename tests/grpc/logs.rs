@@ -8,7 +8,7 @@ use tonic::Request;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::EnvFilter;
 
-use crate::harness::{start, start_default, wish};
+use crate::harness::{listen, start, start_default, wish};
 use crate::ports::Trouble;
 
 #[derive(Clone, Default)]
@@ -28,6 +28,7 @@ impl io::Write for Log {
 impl Log {
     /// Captures what this thread logs; the test's server runs on it too.
     fn capture(filter: &str) -> (Self, DefaultGuard) {
+        listen();
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
