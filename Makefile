@@ -30,10 +30,13 @@ lint: tools ## every check that runs nothing of ours
 	$(CARGO) deny --locked --log-level error check licenses bans sources
 
 # `cargo test`, not nextest: it is there wherever Rust is, so everybody runs the same thing.
-# The default build has the emulator; without it there is the image's build, whose unit tests run too.
+# The default build has the emulator; without it there is the image's build, whose unit tests run too. A failure in the
+# one does not keep the other from being seen.
 unit: tools ## every test, in both feature sets
-	$(CARGO) test --locked --no-default-features --lib --bins
-	$(CARGO) test --locked --no-fail-fast
+	failed=; \
+	$(CARGO) test --locked --no-fail-fast --no-default-features --lib --bins || failed=yes; \
+	$(CARGO) test --locked --no-fail-fast || failed=yes; \
+	test -z "$$failed"
 
 fmt: ## formats the Rust code
 	$(CARGO) fmt

@@ -2,9 +2,9 @@
 # Installs into .tools/ what `make test` needs and a fresh Debian machine lacks; says nothing when all is there.
 #
 # Each part has a stamp that holds a hash of what it was made from, so a part is made again when its list changes and
-# not otherwise. From the system's package manager it takes only what is missing: redis-server, Python's venv, Node.js.
-# It never changes a file outside .tools/ but for those packages, and never leaves a service running. Commands that the
-# tests should prefer to the system's are in .tools/bin, which the Makefile puts first in the PATH.
+# not otherwise. From the system's package manager it takes only what is missing: redis-server, kill, Python's venv,
+# Node.js. It never changes a file outside .tools/ but for those packages, and never leaves a service running. Commands
+# that the tests should prefer to the system's are in .tools/bin, which the Makefile puts first in the PATH.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -66,6 +66,8 @@ flock 9
 # --- from the system
 missing=()
 command -v redis-server >/dev/null || missing+=(redis-server)
+# The shell has a `kill` of its own; tests that freeze and stop servers need the program.
+type -P kill >/dev/null || missing+=(procps)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
