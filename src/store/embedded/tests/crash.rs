@@ -1,7 +1,7 @@
 //! `kill -9` while mappings are written: what was acknowledged is there afterwards, and the file opens by itself.
 //!
-//! The writer is this test binary again, told by its own arguments to run the ignored test below; it prints each
-//! acknowledged mapping. Its exit is never waited for: it is killed at a random moment.
+//! The writer is this test binary again, told by its environment to be the writer; it prints each acknowledged mapping.
+//! Its exit is never waited for: it is killed at a random moment.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -12,8 +12,8 @@ use crate::broker::types::{AccessToken, CachedToken, KeyId, Scope, ScopeSet, Tok
 use crate::clock::{Clock, SystemClock};
 use crate::secret::Secret;
 
-const WRITER: &str = "store::embedded::tests::crash::writes_until_it_is_killed";
-/// The folder of the store, given to the writer.
+const THIS_TEST: &str = "store::embedded::tests::crash::no_acknowledged_mapping_is_lost_by_kill_9";
+/// The folder of the store, given to the writer and to nobody else.
 const FOLDER: &str = "ACS_BROKER_TEST_CRASH_FOLDER";
 const ROUNDS: usize = 20;
 
@@ -21,12 +21,8 @@ fn chat() -> TokenKey {
     TokenKey { scopes: ScopeSet::new([Scope::Chat]).unwrap(), validity: Validity::MAX }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the child process of no_acknowledged_mapping_is_lost_by_kill_9; it runs until it is killed"]
-#[expect(clippy::disallowed_methods, reason = "how a test tells its own child process what to do")]
-async fn writes_until_it_is_killed() {
-    let Ok(folder) = std::env::var(FOLDER) else { return };
-    let settings = Settings { path: std::path::Path::new(&folder).join("broker.redb") };
+async fn write_until_killed(folder: &str) {
+    let settings = Settings { path: std::path::Path::new(folder).join("broker.redb") };
     let stores = open(&settings, Arc::new(SystemClock), Metrics::new()).unwrap();
     println!("opened");
     let mut tasks = tokio::task::JoinSet::new();
@@ -73,13 +69,17 @@ struct Acknowledged {
     removed: std::collections::BTreeSet<String>,
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "how a test tells its own child process what to do")]
 async fn no_acknowledged_mapping_is_lost_by_kill_9() {
+    if let Ok(folder) = std::env::var(FOLDER) {
+        return write_until_killed(&folder).await;
+    }
     let folder = tempfile::tempdir().unwrap();
     let mut known = Acknowledged::default();
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", WRITER, "--ignored", "--nocapture", "--test-threads=1"])
+            .args(["--exact", THIS_TEST, "--nocapture", "--test-threads=1"])
             .env(FOLDER, folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
