@@ -7,13 +7,12 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -22,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::health::Health;
 use super::server::Server;
+use super::turn::{Inline, Turns};
 use crate::auth::Credentials;
 
 /// Connections open at the same time; more wait in the listener's queue.
@@ -72,10 +72,9 @@ pub(crate) async fn serve(
     let cut = CancellationToken::new();
     // Whatever ends this function, also its being dropped, ends the connections.
     let _cut_on_drop = cut.clone().drop_guard();
-    let http = http2_of(limits);
     let _ = shutdown
         .run_until_cancelled(accept(listener, &connections, |stream, peer| {
-            serve_connection(stream, peer, server.clone(), http.clone(), shutdown.clone(), cut.clone())
+            serve_connection(stream, peer, server.clone(), limits, shutdown.clone(), cut.clone())
         }))
         .await;
     // The listener is closed by now. Probes on open connections and watches learn of the end first.
@@ -121,8 +120,8 @@ where
     }
 }
 
-fn http2_of(limits: Limits) -> http2::Builder<TokioExecutor> {
-    let mut http = http2::Builder::new(TokioExecutor::new());
+fn http2_of(limits: Limits, executor: Inline) -> http2::Builder<Inline> {
+    let mut http = http2::Builder::new(executor);
     http.timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(MAX_HEADER_BYTES)
@@ -139,7 +138,7 @@ async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
     server: Arc<Server>,
-    http: http2::Builder<TokioExecutor>,
+    limits: Limits,
     shutdown: CancellationToken,
     cut: CancellationToken,
 ) {
@@ -156,12 +155,14 @@ async fn serve_connection(
         let (server, credentials) = (server.clone(), credentials.clone());
         async move { Ok::<_, Infallible>(server.call(&credentials, request).await) }
     });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), calls));
+    let mut turns = Turns::new(stream, |socket, executor| {
+        http2_of(limits, executor).serve_connection(TokioIo::new(socket), calls)
+    });
     let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
+        ended = &mut turns => Some(ended),
         () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            cut.run_until_cancelled(connection).await
+            turns.connection().graceful_shutdown();
+            cut.run_until_cancelled(turns).await
         }
         () = cut.cancelled() => None,
     };

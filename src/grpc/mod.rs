@@ -18,6 +18,7 @@ pub mod proto;
 mod server;
 mod status;
 mod token;
+mod turn;
 
 use std::future::Future;
 use std::net::SocketAddr;

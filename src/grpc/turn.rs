@@ -1,0 +1,314 @@
+//! A connection's turn: read what came, run the calls, write all answers at once.
+//!
+//! hyper with a multi-threaded runtime gives each call a task of its own; each finished call then wakes the connection,
+//! which writes that one answer. Here the calls of a connection run in the connection's own task, and what hyper writes
+//! is gathered and goes to the socket once after each turn: fewer wake-ups and system calls, the same bytes. What a slow
+//! reader leaves unread is bounded. It knows HTTP only as bytes; `connection` uses it, and nothing else.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// Bytes that wait for the socket before hyper is told to wait too.
+const MOST_WAITING: usize = 64 * 1024;
+
+/// How often calls and connection are looked at in one turn before others get theirs.
+const ROUNDS: usize = 16;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is to be written, and where to.
+struct Outgoing {
+    socket: OwnedWriteHalf,
+    waiting: VecDeque<u8>,
+}
+
+impl Outgoing {
+    /// Writes what waits, as far as the socket takes it.
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.waiting.is_empty() {
+            let (front, back) = self.waiting.as_slices();
+            let slices = [io::IoSlice::new(front), io::IoSlice::new(back)];
+            let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, &slices))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.waiting.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether there is room for more, after a try to make some.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.waiting.len() < MOST_WAITING {
+            return Poll::Ready(Ok(()));
+        }
+        match self.poll_write_out(cx)? {
+            Poll::Pending if self.waiting.len() >= MOST_WAITING => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// The socket as hyper sees it: reads are real, writes wait for the end of the turn.
+pub(super) struct Gathered {
+    incoming: OwnedReadHalf,
+    outgoing: Arc<Mutex<Outgoing>>,
+}
+
+impl AsyncRead for Gathered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.incoming).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Gathered {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut outgoing = lock(&self.outgoing);
+        ready!(outgoing.poll_room(cx))?;
+        let mut taken = 0;
+        for slice in slices {
+            let room = MOST_WAITING.saturating_sub(outgoing.waiting.len());
+            let part = slice.get(..room.min(slice.len())).unwrap_or_default();
+            outgoing.waiting.extend(part);
+            taken += part.len();
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The turn flushes when it ends.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut outgoing = lock(&self.outgoing);
+        ready!(outgoing.poll_write_out(cx))?;
+        Pin::new(&mut outgoing.socket).poll_shutdown(cx)
+    }
+}
+
+type Started = Arc<Mutex<Vec<BoxFuture<'static, ()>>>>;
+
+/// hyper's executor: hands the calls of a connection to its turn.
+#[derive(Clone, Default)]
+pub(super) struct Inline(Started);
+
+impl<F> hyper::rt::Executor<F> for Inline
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, call: F) {
+        lock(&self.0).push(Box::pin(call));
+    }
+}
+
+/// A connection with its calls and its writes, driven together.
+pub(super) struct Turns<C> {
+    connection: Pin<Box<C>>,
+    started: Started,
+    calls: FuturesUnordered<BoxFuture<'static, ()>>,
+    outgoing: Arc<Mutex<Outgoing>>,
+}
+
+impl<C> Turns<C> {
+    /// Drives the connection that `serve` makes of the socket and the executor.
+    pub(super) fn new(socket: TcpStream, serve: impl FnOnce(Gathered, Inline) -> C) -> Self {
+        let (incoming, outgoing) = socket.into_split();
+        let outgoing = Arc::new(Mutex::new(Outgoing { socket: outgoing, waiting: VecDeque::new() }));
+        let executor = Inline::default();
+        let connection = serve(Gathered { incoming, outgoing: Arc::clone(&outgoing) }, executor.clone());
+        Self {
+            connection: Box::pin(connection),
+            started: executor.0,
+            calls: FuturesUnordered::new(),
+            outgoing,
+        }
+    }
+
+    /// The connection, to tell it something.
+    pub(super) fn connection(&mut self) -> Pin<&mut C> {
+        self.connection.as_mut()
+    }
+}
+
+/// Why a connection ended badly.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken<E> {
+    /// HTTP/2 went wrong.
+    #[error(transparent)]
+    Http(E),
+    /// The socket takes no more.
+    #[error("the socket cannot be written")]
+    Socket(#[source] io::Error),
+}
+
+impl<C, E> Future for Turns<C>
+where
+    C: Future<Output = Result<(), E>>,
+{
+    type Output = Result<(), Broken<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let turns = &mut *self;
+        let mut rounds = 0;
+        loop {
+            if let Poll::Ready(ended) = turns.connection.as_mut().poll(cx) {
+                return Poll::Ready(ended.map_err(Broken::Http));
+            }
+            let started = std::mem::take(&mut *lock(&turns.started));
+            let mut moved = !started.is_empty();
+            turns.calls.extend(started);
+            while let Poll::Ready(Some(())) = turns.calls.poll_next_unpin(cx) {
+                moved = true;
+            }
+            rounds += 1;
+            if !moved {
+                break;
+            }
+            if rounds == ROUNDS {
+                // There is more to do, but others wait: go to the back of the queue.
+                cx.waker().wake_by_ref();
+                break;
+            }
+        }
+        match lock(&turns.outgoing).poll_write_out(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Broken::Socket(error))),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    /// A "connection" that writes this many bytes, counting up, and shuts down.
+    async fn writes(mut socket: Gathered, bytes: usize) -> io::Result<()> {
+        let all: Vec<u8> = (0..bytes).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        for part in all.chunks(10_007) {
+            socket.write_all(part).await?;
+            socket.flush().await?;
+        }
+        socket.shutdown().await
+    }
+
+    #[tokio::test]
+    async fn what_is_larger_than_the_buffer_arrives_whole_and_in_order() {
+        for bytes in [0, 1, MOST_WAITING - 1, MOST_WAITING, MOST_WAITING + 1, 5_000_000] {
+            let (near, mut far) = pair().await;
+            let turns = tokio::spawn(Turns::new(near, |socket, _| writes(socket, bytes)));
+            let mut read = Vec::new();
+            far.read_to_end(&mut read).await.unwrap();
+            assert_eq!(read.len(), bytes);
+            assert!(read.iter().enumerate().all(|(at, byte)| usize::from(*byte) == at % 251));
+            turns.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_does_not_read_makes_the_writer_wait() {
+        let (near, mut far) = pair().await;
+        let mut turns = Turns::new(near, |socket, _| writes(socket, 50_000_000));
+        let waited = tokio::time::timeout(Duration::from_millis(200), &mut turns).await;
+        assert!(waited.is_err(), "fifty megabytes fit into no buffer");
+        assert!(lock(&turns.outgoing).waiting.len() <= MOST_WAITING);
+        let turns = tokio::spawn(turns);
+        let read = tokio::io::copy(&mut far, &mut tokio::io::sink()).await.unwrap();
+        assert_eq!(read, 50_000_000);
+        turns.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_writes_of_a_turn_wait_for_its_end_and_go_together() {
+        let (near, mut far) = pair().await;
+        let turns = Turns::new(near, |mut socket, executor| async move {
+            socket.write_all(b"first ").await?;
+            socket.flush().await?;
+            let outgoing = Arc::clone(&socket.outgoing);
+            assert_eq!(lock(&outgoing).waiting.len(), 6, "a flush alone sends nothing");
+            let (done, finished) = tokio::sync::oneshot::channel();
+            hyper::rt::Executor::execute(&executor, async move { drop(done.send(())) });
+            let _ = finished.await;
+            assert_eq!(lock(&outgoing).waiting.len(), 6, "the call ran in the same turn");
+            socket.write_all(b"second").await?;
+            std::future::pending::<io::Result<()>>().await
+        });
+        let turns = tokio::spawn(turns);
+        let mut read = [0; 12];
+        far.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"first second");
+        turns.abort();
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_holds_up_no_other() {
+        let (near, mut far) = pair().await;
+        let turns = Turns::new(near, |mut socket, executor| async move {
+            hyper::rt::Executor::execute(&executor, std::future::pending::<()>());
+            let (done, finished) = tokio::sync::oneshot::channel();
+            hyper::rt::Executor::execute(&executor, async move {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                drop(done.send(()));
+            });
+            let _ = finished.await;
+            socket.write_all(b"done").await?;
+            socket.shutdown().await
+        });
+        turns.await.unwrap();
+        let mut read = String::new();
+        far.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, "done");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_ends_the_connection() {
+        let (near, far) = pair().await;
+        drop(far);
+        let turns = Turns::new(near, |mut socket, _| async move {
+            while socket.write_all(&[0; 10_000]).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+            Err::<(), _>(io::Error::other("the socket said so"))
+        });
+        let ended = tokio::time::timeout(Duration::from_secs(10), turns).await.expect("it ends");
+        assert!(ended.is_err());
+    }
+}
