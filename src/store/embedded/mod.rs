@@ -40,7 +40,7 @@ pub struct Settings {
 
 impl Settings {
     /// Every problem: the key under `[store.embedded]`, and what is wrong with it.
-    pub fn validate(&self) -> Vec<(String, String)> {
+    pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         if self.path.as_os_str().is_empty() {
             problems.push(("path".into(), "must name a file".into()));

@@ -81,7 +81,7 @@ impl Default for Settings {
 impl Settings {
     /// Every problem: the key under `[store.redis]`, and what is wrong with it. Secrets that come from a `_file` must
     /// be in place already.
-    pub fn validate(&self) -> Vec<(String, String)> {
+    pub fn problems(&self) -> Vec<(String, String)> {
         self.problems().into_iter().map(|(key, text)| (key.to_owned(), text)).collect()
     }
 
@@ -166,8 +166,8 @@ mod tests {
         for url in ["hunter2", "redis://u:hunter2@", "redis://:hunter2@h:99999", "http://:hunter2@h"] {
             let bad =
                 Settings { url: Secret::new(url), password: Secret::new("hunter2"), ..Settings::default() };
-            let text = format!("{:?} {:?}", bad, bad.validate());
-            assert!(!bad.validate().is_empty(), "{url}");
+            let text = format!("{:?} {:?}", bad, bad.problems());
+            assert!(!bad.problems().is_empty(), "{url}");
             assert!(!text.contains("hunter2"), "{text}");
         }
     }
