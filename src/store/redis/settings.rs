@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use super::address::Problem;
 use crate::secret::Secret;
 
 /// How the Redis nodes are arranged.
@@ -81,11 +80,7 @@ impl Default for Settings {
 impl Settings {
     /// Every problem: the key under `[store.redis]`, and what is wrong with it. Secrets that come from a `_file` must
     /// be in place already.
-    pub fn problems(&self) -> Vec<(String, String)> {
-        self.problems().into_iter().map(|(key, text)| (key.to_owned(), text)).collect()
-    }
-
-    pub(super) fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if let Err(problem) = super::address::parse(self) {
             problems.push(problem);
