@@ -148,7 +148,7 @@ def main():
     arguments = parser.parse_args()
     for tool in ("h2load", "redis-server"):
         if not shutil.which(tool):
-            sys.exit(f"{tool} is missing: make tools installs it")
+            sys.exit(f"{tool} is missing: apt-get install nghttp2-client redis-server")
     build()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="acs-broker-bench-"))
     servers = Servers(folder)

@@ -69,7 +69,7 @@ pub enum CustomId {
 
 impl Settings {
     /// The settings that are out of range: key within `[acs]`, and what would be right.
-    pub fn validate(&self) -> Vec<(&'static str, String)> {
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
         let minute = Duration::from_secs(60);
         let mut problems = Vec::new();
         if !(Duration::from_millis(100)..=minute).contains(&self.timeout) {
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn the_default_settings_are_in_range() {
         let settings = settings();
-        assert_eq!(settings.validate(), []);
+        assert_eq!(settings.problems(), []);
         assert_eq!((settings.custom_id, settings.attempts), (CustomId::Off, 3));
         assert_eq!((settings.ca_file.clone(), settings.connection_string_file.clone()), (None, None));
     }
@@ -149,7 +149,7 @@ mod tests {
         let keys = |change: fn(&mut Settings)| {
             let mut settings = settings();
             change(&mut settings);
-            settings.validate().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+            settings.problems().into_iter().map(|(key, _)| key).collect::<Vec<_>>()
         };
         assert_eq!(keys(|s| s.timeout = Duration::from_millis(99)), ["timeout", "attempt_timeout"]);
         assert_eq!(keys(|s| s.timeout = Duration::from_secs(61)), ["timeout"]);

@@ -12,8 +12,11 @@ use super::error::Error;
 use super::ports::{Begun, LedgerKey};
 use super::types::{Caller, UserId};
 
-/// How long an unfinished request keeps others out: longer than any upstream call takes.
-const HOLD: Duration = Duration::from_secs(30);
+/// How long an unfinished request keeps others out: longer than the longest upstream call, which a setting limits to a
+/// minute. Only the death of a process makes anybody wait that long.
+const HOLD: Duration = Duration::from_secs(75);
+/// When to ask again for a request that is running: most are done by then.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a finished request is remembered, as the API promises.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
@@ -42,7 +45,9 @@ impl Core {
         let ledger = &self.stores.ledger;
         match ledger.begin(&key, &digest, HOLD).await? {
             Begun::Started => {}
-            Begun::InProgress(retry_after) => return Err(Error::RequestInProgress { retry_after }),
+            Begun::InProgress(at_most) => {
+                return Err(Error::RequestInProgress { retry_after: at_most.min(ASK_AGAIN) });
+            }
             Begun::Finished(_) => return Ok(()),
             Begun::Reused => return Err(Error::RequestIdReused),
         }

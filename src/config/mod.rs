@@ -156,10 +156,10 @@ fn compose(
     config.store.redis.url = secrets.get("store.redis.url");
     config.store.redis.password = secrets.get("store.redis.password");
     report(layers, secrets, "server", config.server.problems());
-    report(layers, secrets, "acs", config.acs.validate());
+    report(layers, secrets, "acs", config.acs.problems());
     report(layers, secrets, "tokens", config.tokens.problems());
     if purpose != Purpose::Emulator {
-        report(layers, secrets, "store", config.store.validate());
+        report(layers, secrets, "store", config.store.problems());
     }
     Some(config)
 }

@@ -265,7 +265,9 @@ mod tests {
             let outgoing = Arc::clone(&socket.outgoing);
             assert_eq!(lock(&outgoing).waiting.len(), 6, "a flush alone sends nothing");
             let (done, finished) = tokio::sync::oneshot::channel();
-            hyper::rt::Executor::execute(&executor, async move { drop(done.send(())) });
+            hyper::rt::Executor::execute(&executor, async move {
+                let _ = done.send(());
+            });
             let _ = finished.await;
             assert_eq!(lock(&outgoing).waiting.len(), 6, "the call ran in the same turn");
             socket.write_all(b"second").await?;
@@ -286,7 +288,7 @@ mod tests {
             let (done, finished) = tokio::sync::oneshot::channel();
             hyper::rt::Executor::execute(&executor, async move {
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                drop(done.send(()));
+                let _ = done.send(());
             });
             let _ = finished.await;
             socket.write_all(b"done").await?;

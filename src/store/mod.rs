@@ -47,10 +47,10 @@ pub struct Settings {
 
 impl Settings {
     /// Every problem of the backend in use: the key under `[store]`, and what is wrong with it.
-    pub fn validate(&self) -> Vec<(String, String)> {
+    pub fn problems(&self) -> Vec<(String, String)> {
         let (section, problems) = match self.backend {
-            Backend::Embedded => ("embedded", self.embedded.validate()),
-            Backend::Redis => ("redis", self.redis.validate()),
+            Backend::Embedded => ("embedded", self.embedded.problems()),
+            Backend::Redis => ("redis", self.redis.problems()),
         };
         problems.into_iter().map(|(key, text)| (format!("{section}.{key}"), text)).collect()
     }
@@ -102,7 +102,7 @@ mod tests {
         }
         let file: File = toml::from_str(include_str!("../../config/default.toml")).unwrap();
         assert_eq!(file.store.backend, Backend::Embedded);
-        assert_eq!(file.store.validate(), []);
+        assert_eq!(file.store.problems(), []);
     }
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
             redis: redis::Settings::default(),
         };
         let keys =
-            |settings: &Settings| settings.validate().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+            |settings: &Settings| settings.problems().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
         assert_eq!(keys(&settings), ["embedded.path"]);
         settings.backend = Backend::Redis;
         assert_eq!(keys(&settings), ["redis.url"]);

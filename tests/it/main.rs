@@ -13,3 +13,4 @@ mod harness;
 mod outage;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
+mod rotation;

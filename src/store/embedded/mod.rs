@@ -40,10 +40,10 @@ pub struct Settings {
 
 impl Settings {
     /// Every problem: the key under `[store.embedded]`, and what is wrong with it.
-    pub fn validate(&self) -> Vec<(String, String)> {
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if self.path.as_os_str().is_empty() {
-            problems.push(("path".into(), "must name a file".into()));
+            problems.push(("path", "must name a file".into()));
         }
         problems
     }

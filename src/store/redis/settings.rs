@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use super::address::Problem;
 use crate::secret::Secret;
 
 /// How the Redis nodes are arranged.
@@ -81,11 +80,7 @@ impl Default for Settings {
 impl Settings {
     /// Every problem: the key under `[store.redis]`, and what is wrong with it. Secrets that come from a `_file` must
     /// be in place already.
-    pub fn validate(&self) -> Vec<(String, String)> {
-        self.problems().into_iter().map(|(key, text)| (key.to_owned(), text)).collect()
-    }
-
-    pub(super) fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if let Err(problem) = super::address::parse(self) {
             problems.push(problem);
@@ -166,8 +161,8 @@ mod tests {
         for url in ["hunter2", "redis://u:hunter2@", "redis://:hunter2@h:99999", "http://:hunter2@h"] {
             let bad =
                 Settings { url: Secret::new(url), password: Secret::new("hunter2"), ..Settings::default() };
-            let text = format!("{:?} {:?}", bad, bad.validate());
-            assert!(!bad.validate().is_empty(), "{url}");
+            let text = format!("{:?} {:?}", bad, bad.problems());
+            assert!(!bad.problems().is_empty(), "{url}");
             assert!(!text.contains("hunter2"), "{text}");
         }
     }

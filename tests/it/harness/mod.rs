@@ -33,6 +33,8 @@ pub(crate) struct Wish {
     /// The clock of the broker's core alone, if it should differ.
     pub(crate) core_clock: Option<Arc<dyn Clock>>,
     pub(crate) stores: Option<Stores>,
+    /// Where ACS is, if not at the rig's own emulator.
+    pub(crate) connection_string: Option<String>,
     pub(crate) chain: Vec<Arc<dyn Authenticator>>,
     pub(crate) server: grpc::Settings,
     pub(crate) acs: acs::Settings,
@@ -44,6 +46,7 @@ impl Default for Wish {
             clock: Arc::new(SystemClock),
             core_clock: None,
             stores: None,
+            connection_string: None,
             chain: vec![Arc::new(Unauthenticated { allow_off_loopback: false })],
             server: grpc::Settings { address: ([127, 0, 0, 1], 0).into(), ..grpc::Settings::default() },
             acs: acs_settings(),
@@ -78,7 +81,8 @@ impl Rig {
         let emulator =
             emulator::start(emulator::Settings::on_free_ports(), wish.clock.clone()).await.unwrap();
         let metrics = Metrics::new();
-        let resource = acs::ConnectionString::parse(&emulator.connection_string()).unwrap();
+        let connection_string = wish.connection_string.unwrap_or_else(|| emulator.connection_string());
+        let resource = acs::ConnectionString::parse(&connection_string).unwrap();
         let client = acs::Client::new(&wish.acs, resource, wish.clock.clone()).unwrap();
         let core_clock = wish.core_clock.unwrap_or_else(|| wish.clock.clone());
         let issuer =
