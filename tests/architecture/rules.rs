@@ -94,7 +94,6 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("httpdate", &["acs", "emulator", "retry"]),
     ("time", &["acs", "clock", "emulator", "cli"]),
     // The rim.
-    ("anyhow", &["cli", "main"]),
     ("clap", &["cli"]),
     ("tracing_subscriber", &["telemetry"]),
     ("prometheus_client", &["metrics", "admin"]),

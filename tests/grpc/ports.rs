@@ -277,7 +277,7 @@ impl OutcomeLedger for Store {
         let begun = match maps.ledger.get(key) {
             Some((known, _)) if known != digest => Begun::Reused,
             Some((_, Some(outcome))) => Begun::Finished(outcome.clone()),
-            Some((_, None)) => Begun::InProgress(Duration::from_millis(1500)),
+            Some((_, None)) => Begun::InProgress(Duration::from_millis(750)),
             None => Begun::Started,
         };
         if begun == Begun::Started {

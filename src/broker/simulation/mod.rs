@@ -402,7 +402,9 @@ fn a_request_that_still_runs_is_not_run_twice() {
             world.brokers[1].revoke_tokens(caller(), alice.clone(), id()),
         );
         one.unwrap();
-        assert_eq!(two.unwrap_err().reason(), "REQUEST_IN_PROGRESS");
+        let running = two.unwrap_err();
+        assert_eq!(running.reason(), "REQUEST_IN_PROGRESS");
+        assert_eq!(running.retry_after(), Some(Duration::from_secs(1)), "not as long as the claim may last");
     });
 }
 
