@@ -28,8 +28,9 @@ pub(super) enum Command {
     Delete(Delete),
     /// Import mappings from JSON Lines: {"user_id", "acs_user_id", "create_time"}. Makes no call to ACS.
     ///
-    /// Lines that cannot be read, or that contradict an earlier line, are reported and not sent.
-    /// Safe to repeat: what is stored already changes nothing.
+    /// A file with a line that cannot be read, or that contradicts an earlier one, is reported in full and nothing of
+    /// it is imported. A line that contradicts what is stored is refused alone. Safe to repeat: what is stored already
+    /// changes nothing.
     Import(Import),
     /// Print the whole mapping as JSON Lines.
     Export(Export),
@@ -269,28 +270,21 @@ async fn import(client: &Client, io: &mut Io<'_>, command: &Import) -> Result<Ex
         })?;
         Box::new(BufReader::new(file))
     };
-    let mut reader = lines::Reader::new(input);
     let mut tally = Tally::default();
-    let mut batch: Vec<(u64, Mapping)> = Vec::new();
-    loop {
-        let next = reader.next().map_err(|error| {
-            Stop::Because(Exit::Failure, format!("cannot read the file ({})", error.kind()))
-        })?;
-        let ended = next.is_none();
-        match next {
-            Some((line, Outcome::Entry(entry))) => batch.push((line, entry)),
-            Some((_, Outcome::Repeated)) => tally.unchanged += 1,
-            Some((line, Outcome::Bad(what))) => {
-                tally.rejected += 1;
-                tally.refuse(io, as_json, line, "INVALID_FIELD", &what)?;
-            }
-            None => {}
-        }
-        if batch.len() >= ENTRIES_PER_CALL || (ended && !batch.is_empty()) {
-            send(client, io, command, &mut tally, std::mem::take(&mut batch)).await?;
-        }
-        if ended {
-            break;
+    // The whole file first: which of two contradictory lines is right, nobody here can tell, so none may be sent.
+    let entries = read(lines::Reader::new(input), io, as_json, &mut tally)?;
+    let refused = tally.rejected;
+    let validate_only = command.validate_only || refused > 0;
+    let mut entries = entries.into_iter().peekable();
+    while entries.peek().is_some() {
+        let batch = entries.by_ref().take(ENTRIES_PER_CALL).collect();
+        send(client, io, as_json, validate_only, &mut tally, batch).await?;
+    }
+    if refused > 0 && !command.validate_only {
+        // The rest was only looked at, to report all problems at once.
+        tally.imported = 0;
+        if !as_json {
+            writeln!(io.err, "nothing is imported: mend the lines of the file and repeat the command")?;
         }
     }
     if as_json {
@@ -313,22 +307,47 @@ async fn import(client: &Client, io: &mut Io<'_>, command: &Import) -> Result<Ex
     Ok(if tally.rejected == 0 { Exit::Success } else { Exit::Failure })
 }
 
+/// Reads all entries to send, with their line numbers, and reports the lines that cannot be sent.
+fn read(
+    mut reader: lines::Reader<Box<dyn BufRead + '_>>,
+    io: &mut Io<'_>,
+    as_json: bool,
+    tally: &mut Tally,
+) -> Result<Vec<(u64, Mapping)>, Stop> {
+    let mut entries = Vec::new();
+    loop {
+        let next = reader.next().map_err(|error| {
+            Stop::Because(Exit::Failure, format!("cannot read the file ({})", error.kind()))
+        })?;
+        match next {
+            Some((line, Outcome::Entry(entry))) => entries.push((line, entry)),
+            Some((_, Outcome::Repeated)) => tally.unchanged += 1,
+            Some((line, Outcome::Bad(what))) => {
+                tally.rejected += 1;
+                tally.refuse(io, as_json, line, "INVALID_FIELD", &what)?;
+            }
+            None => return Ok(entries),
+        }
+    }
+}
+
 async fn send(
     client: &Client,
     io: &mut Io<'_>,
-    command: &Import,
+    as_json: bool,
+    validate_only: bool,
     tally: &mut Tally,
     batch: Vec<(u64, Mapping)>,
 ) -> Result<(), Stop> {
     let (numbers, entries): (Vec<u64>, Vec<Mapping>) = batch.into_iter().unzip();
     let first = numbers.first().copied().unwrap_or_default();
-    let outcome = match client.import_identities(entries, command.validate_only).await {
+    let outcome = match client.import_identities(entries, validate_only).await {
         Ok(outcome) => outcome,
         Err(failure) => {
+            let imported = if validate_only { 0 } else { tally.imported };
             writeln!(
                 io.err,
-                "stopped at line {first}: {} imported so far; the same command goes on where it stopped",
-                tally.imported
+                "stopped at line {first}: {imported} imported so far; the same command goes on where it stopped"
             )?;
             return Err(failure.into());
         }
@@ -339,11 +358,11 @@ async fn send(
     let listed = outcome.problems.len() as u64;
     for (index, reason, message) in outcome.problems {
         let line = numbers.get(index).copied().unwrap_or(first);
-        tally.refuse(io, command.remote.json, line, &reason, &message)?;
+        tally.refuse(io, as_json, line, &reason, &message)?;
     }
     if outcome.rejected > listed {
         let more = outcome.rejected - listed;
-        tally.refuse(io, command.remote.json, first, "", &format!("and {more} more from this line on"))?;
+        tally.refuse(io, as_json, first, "", &format!("and {more} more from this line on"))?;
     }
     Ok(())
 }

@@ -116,6 +116,10 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
             "[tokens]\ndefault_validity = \"61m 1s\"",
             "tokens.default_validity must be a duration from 1h to 24h in whole minutes, such as \"24h\" (file F)",
         ),
+        (
+            "[tokens]\ndefault_validity = \"60m 500ms\"",
+            "tokens.default_validity must be a duration from 1h to 24h in whole minutes, such as \"24h\" (file F)",
+        ),
         ("[auth]\nmode = \"none\"", "auth.mode must be \"unauthenticated\" (file F)"),
         ("[store.embedded]\npath = \"\"", "store.embedded.path must not be empty (file F)"),
         (

@@ -351,6 +351,19 @@ mod tests {
     }
 
     #[test]
+    fn a_record_without_a_token_is_corrupt() {
+        let token = AccessToken {
+            secret: Secret::new(""),
+            issued_at: Timestamp::from_millis(4),
+            expires_at: Timestamp::from_millis(5),
+            key: KeyId([0; 8]),
+        };
+        let identity = IdentityId::parse("8:acs:a_b").unwrap();
+        let bytes = encode_token(&CachedToken { identity, generation: 3, token });
+        assert!(is_corrupt(decode_token(&bytes)));
+    }
+
+    #[test]
     fn errors_tell_nothing_of_the_content() {
         let mut bytes = encode_ledger(&[0; 32], Some(b"hunter2"));
         bytes[1] = 9;

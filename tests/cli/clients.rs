@@ -100,9 +100,10 @@ fn an_export_imported_elsewhere_is_the_same_mapping() {
 }
 
 #[test]
-fn bad_lines_of_an_import_are_told_by_number_and_the_good_ones_kept() {
+fn an_import_with_bad_lines_names_them_all_and_changes_nothing() {
     let dev = Dev::start(&[]);
     dev.json(&["identity", "resolve", "taken"]);
+    let before = dev.ask(&["identity", "export"]).out;
     let lines = concat!(
         "{\"user_id\":\"a\",\"acs_user_id\":\"8:acs:1\"}\n",
         "nonsense\n",
@@ -114,16 +115,42 @@ fn bad_lines_of_an_import_are_told_by_number_and_the_good_ones_kept() {
     );
     let imported = dev.ask_with(&["identity", "import", "-"], lines);
     assert_eq!(imported.code, Some(1), "{imported:?}");
-    assert_eq!(imported.out, "imported 2, unchanged 1, rejected 3\n", "{}", imported.err);
+    assert_eq!(imported.out, "imported 0, unchanged 1, rejected 3\n", "{}", imported.err);
     assert!(imported.err.contains("line 2: is not JSON"), "{}", imported.err);
     assert!(imported.err.contains("line 3: contradicts line 1: the same user_id"), "{}", imported.err);
     assert!(imported.err.contains("line 6: "), "{}", imported.err);
-    assert_eq!(dev.json(&["identity", "get", "b"])["acs_user_id"], "8:acs:4");
+    assert!(imported.err.contains("nothing is imported: mend the lines"), "{}", imported.err);
     let as_json = dev.ask_with(&["identity", "import", "-", "--json"], lines);
     let answer: serde_json::Value = serde_json::from_str(&as_json.out).unwrap();
     assert_eq!((&answer["imported"], &answer["rejected"]), (&0.into(), &3.into()));
     let numbers: Vec<_> = answer["problems"].as_array().unwrap().iter().map(|p| &p["line"]).collect();
     assert_eq!(numbers, [2, 3, 6]);
+    assert_eq!(dev.ask(&["identity", "export"]).out, before);
+}
+
+#[test]
+fn a_line_that_contradicts_what_is_stored_is_refused_alone() {
+    let dev = Dev::start(&[]);
+    let kept = dev.json(&["identity", "resolve", "taken"])["acs_user_id"].clone();
+    let lines = concat!(
+        "{\"user_id\":\"taken\",\"acs_user_id\":\"8:acs:3\"}\n",
+        "{\"user_id\":\"b\",\"acs_user_id\":\"8:acs:4\"}\n",
+    );
+    let imported = dev.ask_with(&["identity", "import", "-"], lines);
+    assert_eq!((imported.code, imported.out.as_str()), (Some(1), "imported 1, unchanged 0, rejected 1\n"));
+    assert!(imported.err.starts_with("line 1: the ACS identity or the user is linked"), "{}", imported.err);
+    assert_eq!(dev.json(&["identity", "get", "taken"])["acs_user_id"], kept);
+    assert_eq!(dev.json(&["identity", "get", "b"])["acs_user_id"], "8:acs:4");
+}
+
+#[test]
+fn a_message_that_is_too_large_names_the_setting_and_is_no_case_for_a_retry() {
+    let dev = Dev::start(&[]);
+    let refused = dev.ask(&["identity", "resolve", &"a".repeat(70_000)]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("MESSAGE_TOO_LARGE"), "{}", refused.err);
+    assert!(refused.err.contains("server.max_message_bytes"), "{}", refused.err);
+    assert!(!refused.err.contains("retry"), "{}", refused.err);
 }
 
 #[test]

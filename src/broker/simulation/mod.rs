@@ -146,6 +146,68 @@ fn without_leases_the_losers_adopt_the_winner_and_delete_their_surplus() {
 }
 
 #[test]
+fn with_custom_ids_the_losers_leave_the_one_identity_alone() {
+    let mut creations = 0;
+    for seed in 0..50 {
+        paused().block_on(async {
+            let world = world(seed, 3, 20);
+            world.faults.leases_void.store(true, Ordering::SeqCst);
+            world.faults.one_identity.store(true, Ordering::SeqCst);
+            let calls: Vec<_> = world
+                .brokers
+                .iter()
+                .cloned()
+                .map(|broker| {
+                    tokio::spawn(async move { broker.issue_token(caller(), chat(&user("alice"))).await })
+                })
+                .collect();
+            for call in calls {
+                assert_eq!(call.await.unwrap().unwrap().identity.as_str(), "8:acs:sim_1", "seed {seed}");
+            }
+            world.settled().await;
+            let (creates, _, alive) = world.upstream();
+            assert_eq!(alive, 1, "seed {seed}: the user's identity was deleted as surplus");
+            creations += creates;
+        });
+    }
+    assert!(creations > 50, "the race must have happened");
+}
+
+#[test]
+fn a_surplus_identity_that_cannot_be_deleted_is_counted_as_left() {
+    paused().block_on(async {
+        let world = world(1, 1, 0);
+        world.faults.lose_insertion.store(true, Ordering::SeqCst);
+        let alice = user("alice");
+        world.brokers[0].issue_token(caller(), chat(&alice)).await.unwrap_err();
+        lock(&world.store.maps).records.get_mut(&alice).unwrap().identity =
+            IdentityId::parse("8:acs:sim_other").unwrap();
+        world.faults.acs_away.store(true, Ordering::SeqCst);
+        world.settled().await;
+        let left = "acs_broker_surplus_identities_total{outcome=\"left\"} 1";
+        assert!(world.metrics.render().contains(left), "{}", world.metrics.render());
+    });
+}
+
+#[test]
+fn an_insertion_that_arrives_after_another_ones_leaves_no_surplus() {
+    paused().block_on(async {
+        let world = world(1, 2, 0);
+        world.faults.lose_insertion.store(true, Ordering::SeqCst);
+        let alice = user("alice");
+        world.brokers[0].issue_token(caller(), chat(&alice)).await.unwrap_err();
+        // The insertion that got no answer was lost altogether, and another replica mapped the user meanwhile.
+        let lost = lock(&world.store.maps).records.remove(&alice).unwrap().identity;
+        lock(&world.store.maps).owners.remove(&lost);
+        let served = world.brokers[1].issue_token(caller(), chat(&alice)).await.unwrap();
+        assert_ne!(served.identity, lost);
+        world.settled().await;
+        let alive: Vec<_> = lock(&world.acs.state).alive.keys().cloned().collect();
+        assert_eq!(alive, [served.identity]);
+    });
+}
+
+#[test]
 fn an_insertion_without_an_answer_is_settled_and_the_identity_used() {
     paused().block_on(async {
         let world = world(1, 1, 0);
@@ -435,6 +497,9 @@ fn a_deletion_interrupted_by_acs_is_finished_by_the_next_one() {
         assert!(world.brokers[0].delete_identity(caller(), alice.clone(), None).await.is_err());
         let found = world.brokers[0].get_identity(caller(), alice.clone()).await.unwrap();
         assert_eq!(found.1.identity, first.identity);
+        // A deletion that has begun ends the tokens, whatever becomes of it.
+        let served = world.brokers[0].issue_token(caller(), chat(&alice)).await.unwrap_err();
+        assert_eq!(served.reason(), "ACS_UNAVAILABLE");
         world.faults.acs_away.store(false, Ordering::SeqCst);
         world.brokers[0].delete_identity(caller(), alice, None).await.unwrap();
         assert_eq!(world.upstream().2, 0);

@@ -88,6 +88,8 @@ pub(super) struct Faults {
     pub(super) acs_clock_behind_ms: AtomicU64,
     /// Which credential signs.
     pub(super) key: AtomicU64,
+    /// ACS answers every creation with the same identity, as it does under one custom id.
+    pub(super) one_identity: AtomicBool,
 }
 
 impl MapStore {
@@ -365,7 +367,9 @@ impl TokenIssuer for MapAcs {
     ) -> Result<CreatedIdentity, Error> {
         let asked_at = self.clock.now();
         self.step(|acs| {
-            acs.made += 1;
+            if acs.made == 0 || !self.faults.one_identity.load(Ordering::SeqCst) {
+                acs.made += 1;
+            }
             acs.creates += 1;
             let identity = IdentityId::parse(&format!("8:acs:sim_{}", acs.made)).unwrap();
             acs.alive.insert(identity.clone(), 0);
@@ -412,6 +416,7 @@ pub(super) struct World {
     pub(super) store: MapStore,
     pub(super) faults: Arc<Faults>,
     pub(super) brokers: Vec<Broker>,
+    pub(super) metrics: Metrics,
 }
 
 impl World {
@@ -448,6 +453,7 @@ pub(super) fn world_with(brokers: usize, delays: Delays) -> World {
         clock: clock.clone(),
         faults: faults.clone(),
     };
+    let metrics = Metrics::new();
     let brokers = (0..brokers)
         .map(|_| {
             Broker::new(
@@ -455,11 +461,11 @@ pub(super) fn world_with(brokers: usize, delays: Delays) -> World {
                 Arc::new(acs.clone()),
                 store.stores(),
                 clock.clone(),
-                Metrics::new(),
+                metrics.clone(),
             )
         })
         .collect();
-    World { clock, acs, store, faults, brokers }
+    World { clock, acs, store, faults, brokers, metrics }
 }
 
 pub(super) fn caller() -> &'static Caller {

@@ -30,7 +30,10 @@ pub struct Failure {
 impl Failure {
     /// Whether the same call may succeed later.
     pub fn is_passing(&self) -> bool {
-        matches!(self.code, "UNAVAILABLE" | "RESOURCE_EXHAUSTED" | "ABORTED" | "DEADLINE_EXCEEDED")
+        // gRPC has one code for what is too much now and for what is too large for ever.
+        let for_ever = self.reason.as_deref() == Some("MESSAGE_TOO_LARGE");
+        !for_ever
+            && matches!(self.code, "UNAVAILABLE" | "RESOURCE_EXHAUSTED" | "ABORTED" | "DEADLINE_EXCEEDED")
     }
 
     pub(super) fn local(code: &'static str, message: impl Into<String>) -> Self {

@@ -97,7 +97,11 @@ impl Client {
     /// A client of `target`; the error says how to write the address.
     pub fn new(target: &Target) -> Result<Self, String> {
         let wrong = "must be like http://127.0.0.1:50051";
-        if !target.server.starts_with("http://") {
+        if target.server.starts_with("https://") {
+            return Err(format!("{wrong}: the broker serves plain text"));
+        }
+        // A user name and password would do nothing, and be shown in errors.
+        if !target.server.starts_with("http://") || target.server.contains('@') {
             return Err(wrong.into());
         }
         let endpoint = Endpoint::from_shared(target.server.clone()).map_err(|_| wrong)?;

@@ -106,6 +106,17 @@ pub(crate) async fn a_generation_grows_by_one_each_time_and_changes_nothing_else
     }
 }
 
+pub(crate) async fn a_generation_carries_into_its_higher_bytes_and_stops_at_the_last(h: &Harness) {
+    for before in [255, 65_535, (1 << 53) - 1, u64::MAX - 1, u64::MAX] {
+        let user = h.user();
+        let record = IdentityRecord { generation: before, ..h.record() };
+        h.insert(&user, &record).await;
+        let after = before.saturating_add(1);
+        let told = h.stores.identities.advance_generation(&user, &record.identity).await.unwrap();
+        assert_eq!((told, h.find(&user).await.unwrap().generation), (Some(after), after), "after {before}");
+    }
+}
+
 pub(crate) async fn concurrent_advances_all_count(h: &Harness) {
     let (user, record) = h.mapped().await;
     let mut tasks = tokio::task::JoinSet::new();

@@ -226,6 +226,7 @@ macro_rules! contract_rules {
             mapping::an_existing_record_wins_over_a_conflict_of_identities
             mapping::the_losers_identity_stays_free
             mapping::a_generation_grows_by_one_each_time_and_changes_nothing_else
+            mapping::a_generation_carries_into_its_higher_bytes_and_stops_at_the_last
             mapping::concurrent_advances_all_count
             mapping::advancing_needs_the_expected_identity
             mapping::removal_needs_the_expected_identity_and_frees_both_names

@@ -15,8 +15,8 @@ pub enum ConnectError {
     Unreachable(String, String),
     /// Somebody accepts the connection but says nothing.
     #[error(
-        "{0} accepts connections but does not answer; is it a Redis, is it overloaded, or does it expect TLS \
-         (rediss://)?"
+        "{0} accepts connections but does not answer; is it a Redis, is it overloaded, and do both sides agree on \
+         TLS (redis:// without, rediss:// with)?"
     )]
     Silent(String),
     /// It asks for a password and none is set.

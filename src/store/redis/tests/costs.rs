@@ -2,10 +2,14 @@
 //!
 //! A server counts the commands inside a script too; what went over the wire is counted by its name.
 
+use std::time::Duration;
+
 use super::super::{Settings, Topology};
 use super::redis_server::{RedisCluster, RedisServer};
 use super::{chat, open_at, open_with, patient, record, token, user};
 use crate::broker::ports::{IdentityStore as _, Inserted, TokenCache as _};
+use crate::broker::types::{Scope, ScopeSet, TokenKey};
+use crate::clock::{Clock as _, SystemClock};
 
 #[tokio::test]
 async fn a_token_hit_is_exactly_one_command() {
@@ -43,6 +47,25 @@ async fn a_put_is_one_round_trip_and_an_insertion_three() {
     assert_eq!((server.calls("evalsha"), server.calls("eval"), server.calls("mget")), (3, 0, 0));
     redis.put(&user(1), &chat(), &token(1)).await.unwrap();
     assert_eq!((server.calls("evalsha"), server.calls("eval"), server.calls("mget")), (4, 0, 0));
+}
+
+#[tokio::test]
+async fn the_list_of_a_users_tokens_lives_as_long_as_the_longest_of_them() {
+    let server = RedisServer::start();
+    let redis = open_at(&server.url()).await;
+    redis.insert_if_absent(&user(1), &record(1)).await.unwrap();
+    let (mut brief, long) = (token(1), token(1));
+    brief.token.expires_at = SystemClock.now().plus(Duration::from_secs(60));
+    let other = TokenKey { scopes: ScopeSet::new([Scope::Voip]).unwrap(), ..chat() };
+    assert!(redis.put(&user(1), &chat(), &brief).await.unwrap());
+    assert!(redis.put(&user(1), &other, &long).await.unwrap());
+    let left = |key: String| server.command::<i64>(&["PTTL", &key]);
+    let (list, longest) = (left(redis.keys.tokens(&user(1))), left(redis.keys.token(&user(1), &other)));
+    assert!(list > 60_000 && (list - longest).abs() < 1000, "{list} {longest}");
+    // So a revocation finds all of them.
+    redis.advance_generation(&user(1), &record(1).identity).await.unwrap();
+    assert_eq!(left(redis.keys.token(&user(1), &other)), -2);
+    assert_eq!(left(redis.keys.token(&user(1), &chat())), -2);
 }
 
 #[tokio::test]
