@@ -2,28 +2,40 @@
 //!
 //! hyper with a multi-threaded runtime gives each call a task of its own; each finished call then wakes the connection,
 //! which writes that one answer. Here the calls of a connection run in the connection's own task, and what hyper writes
-//! is gathered and goes to the socket once after each turn: fewer wake-ups and system calls, the same bytes. What a slow
-//! reader leaves unread is bounded. It knows HTTP only as bytes; `connection` uses it, and nothing else.
+//! is gathered and goes to the socket once after each turn: fewer wake-ups and system calls, the same bytes. A turn is
+//! bounded in time, what a slow reader leaves unread is bounded in bytes, a reader that takes nothing is given up, and a
+//! call that panics takes no other with it. It knows HTTP only as bytes; `connection` uses it, and nothing else.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::Sleep;
 
 /// Bytes that wait for the socket before hyper is told to wait too.
 const MOST_WAITING: usize = 64 * 1024;
 
-/// How often calls and connection are looked at in one turn before others get theirs.
-const ROUNDS: usize = 16;
+/// The buffer a connection keeps while nothing waits: enough for a few answers, little for thousands that are idle.
+const KEPT: usize = 16 * 1024;
+
+/// How long a turn goes on while there is more to do, before other connections get theirs. In time and not in calls,
+/// for the dearest call costs a hundred times the cheapest.
+const TURN: Duration = Duration::from_millis(1);
+
+/// A peer that takes not one byte for so long, though some wait, is given up. HTTP/2's keep-alive cannot do it: its
+/// farewell would have to be written too.
+pub(super) const STALLED: Duration = Duration::from_secs(30);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -33,6 +45,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Outgoing {
     socket: OwnedWriteHalf,
     waiting: VecDeque<u8>,
+    /// Whether the socket took something since the last turn.
+    moved: bool,
 }
 
 impl Outgoing {
@@ -45,7 +59,11 @@ impl Outgoing {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.moved = true;
             self.waiting.drain(..written);
+        }
+        if self.waiting.capacity() > KEPT {
+            self.waiting = VecDeque::new();
         }
         Poll::Ready(Ok(()))
     }
@@ -127,7 +145,9 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, call: F) {
-        lock(&self.0).push(Box::pin(call));
+        // A task of its own would end alone as well. The message is in the log already, from the panic hook, and
+        // HTTP/2 resets the stream of a call that is dropped.
+        lock(&self.0).push(Box::pin(AssertUnwindSafe(call).catch_unwind().map(drop)));
     }
 }
 
@@ -137,13 +157,16 @@ pub(super) struct Turns<C> {
     started: Started,
     calls: FuturesUnordered<BoxFuture<'static, ()>>,
     outgoing: Arc<Mutex<Outgoing>>,
+    /// Runs while the socket takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<C> Turns<C> {
     /// Drives the connection that `serve` makes of the socket and the executor.
     pub(super) fn new(socket: TcpStream, serve: impl FnOnce(Gathered, Inline) -> C) -> Self {
         let (incoming, outgoing) = socket.into_split();
-        let outgoing = Arc::new(Mutex::new(Outgoing { socket: outgoing, waiting: VecDeque::new() }));
+        let outgoing =
+            Arc::new(Mutex::new(Outgoing { socket: outgoing, waiting: VecDeque::new(), moved: false }));
         let executor = Inline::default();
         let connection = serve(Gathered { incoming, outgoing: Arc::clone(&outgoing) }, executor.clone());
         Self {
@@ -151,12 +174,42 @@ impl<C> Turns<C> {
             started: executor.0,
             calls: FuturesUnordered::new(),
             outgoing,
+            stalled: None,
         }
     }
 
     /// The connection, to tell it something.
     pub(super) fn connection(&mut self) -> Pin<&mut C> {
         self.connection.as_mut()
+    }
+
+    /// Lets the calls that can go on do so. Whether any ended.
+    fn run_calls(&mut self, cx: &mut Context<'_>, began: Instant) -> bool {
+        let mut ended = false;
+        while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {
+            ended = true;
+            if began.elapsed() >= TURN {
+                break;
+            }
+        }
+        ended
+    }
+
+    /// Writes what the turn gathered; an error ends the connection.
+    fn write_out(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut outgoing = lock(&self.outgoing);
+        let all = outgoing.poll_write_out(cx)?;
+        if std::mem::take(&mut outgoing.moved) || all.is_ready() {
+            self.stalled = None;
+        }
+        if all.is_ready() {
+            return Ok(());
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
+        match stalled.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
     }
 }
 
@@ -179,30 +232,27 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let turns = &mut *self;
-        let mut rounds = 0;
+        let began = Instant::now();
         loop {
             if let Poll::Ready(ended) = turns.connection.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(Broken::Http));
             }
             let started = std::mem::take(&mut *lock(&turns.started));
-            let mut moved = !started.is_empty();
+            let any_started = !started.is_empty();
             turns.calls.extend(started);
-            while let Poll::Ready(Some(())) = turns.calls.poll_next_unpin(cx) {
-                moved = true;
-            }
-            rounds += 1;
-            if !moved {
+            let any_ended = turns.run_calls(cx, began);
+            if !any_started && !any_ended {
                 break;
             }
-            if rounds == ROUNDS {
+            if began.elapsed() >= TURN {
                 // There is more to do, but others wait: go to the back of the queue.
                 cx.waker().wake_by_ref();
                 break;
             }
         }
-        match lock(&turns.outgoing).poll_write_out(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Broken::Socket(error))),
-            _ => Poll::Pending,
+        match turns.write_out(cx) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(Broken::Socket(error))),
         }
     }
 }
