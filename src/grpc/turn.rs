@@ -363,4 +363,147 @@ mod tests {
         let ended = tokio::time::timeout(Duration::from_secs(10), turns).await.expect("it ends");
         assert!(ended.is_err());
     }
+
+    /// Runs a "connection" that hands these calls over and ends when the last of them has sent.
+    async fn run_calls<F>(calls: usize, call: impl Fn(usize) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (near, _far) = pair().await;
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        let calls: Vec<_> = (0..calls)
+            .map(|at| {
+                let (call, sender) = (call(at), sender.clone());
+                call.map(move |()| sender.send(()).unwrap())
+            })
+            .collect();
+        drop(sender);
+        let turns = Turns::new(near, |mut socket, executor| async move {
+            for call in calls {
+                hyper::rt::Executor::execute(&executor, call);
+            }
+            while receiver.recv().await.is_some() {}
+            socket.shutdown().await
+        });
+        turns.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn many_dear_calls_let_others_in_between_them() {
+        let others = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counting = tokio::spawn({
+            let others = others.clone();
+            async move {
+                loop {
+                    others.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        run_calls(100, |_| async {
+            let began = Instant::now();
+            while began.elapsed() < TURN {
+                std::hint::spin_loop();
+            }
+        })
+        .await;
+        counting.abort();
+        let others = others.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(others >= 100, "others ran {others} times during a hundred turns' work");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_ends_alone() {
+        let ended = run_calls(20, |at| async move {
+            tokio::task::yield_now().await;
+            assert!(at != 7, "as the test wants it");
+        });
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the others end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_given_up() {
+        let (near, far) = pair().await;
+        let began = tokio::time::Instant::now();
+        let ended = Turns::new(near, |socket, _| writes(socket, 50_000_000)).await;
+        assert!(matches!(ended, Err(Broken::Socket(error)) if error.kind() == io::ErrorKind::TimedOut));
+        assert!((STALLED..STALLED * 2).contains(&began.elapsed()));
+        drop(far);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_little_is_not_given_up() {
+        let (near, mut far) = pair().await;
+        let mut turns = Turns::new(near, |socket, _| writes(socket, 50_000_000));
+        let mut buffer = vec![0; 4_000_000];
+        for _ in 0..8 {
+            // Pauses that are together far longer than the one it takes to be given up.
+            tokio::time::pause();
+            assert!(tokio::time::timeout(STALLED * 2 / 3, &mut turns).await.is_err());
+            tokio::time::resume();
+            tokio::select! {
+                read = far.read_exact(&mut buffer) => drop(read.unwrap()),
+                ended = &mut turns => ended.unwrap(),
+            }
+        }
+    }
+
+    /// Counts how often a future is polled.
+    struct Counted<F>(F, Arc<std::sync::atomic::AtomicUsize>);
+
+    impl<F: Future + Unpin> Future for Counted<F> {
+        type Output = F::Output;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+            let polls = self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            assert!(polls < 100_000, "it spins");
+            self.0.poll_unpin(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_costs_nothing() {
+        let (near, far) = pair().await;
+        let service = hyper::service::service_fn(async |_request| {
+            let body = http_body_util::Full::<tonic::codegen::Bytes>::from(vec![7; 9_000]);
+            Ok::<_, std::convert::Infallible>(http::Response::new(body))
+        });
+        let turns = Turns::new(near, |socket, executor| {
+            let http = hyper::server::conn::http2::Builder::new(executor);
+            http.serve_connection(hyper_util::rt::TokioIo::new(socket), service)
+        });
+        let outgoing = turns.outgoing.clone();
+        let polls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let turns = tokio::spawn(Counted(turns, polls.clone()));
+        // Answers are read one after the other, so the window must be wide enough for all of them.
+        let (mut client, connection) = h2::client::Builder::new()
+            .initial_connection_window_size(1 << 20)
+            .handshake::<_, tonic::codegen::Bytes>(far)
+            .await
+            .unwrap();
+        let connection = tokio::spawn(connection);
+        let answers: Vec<_> =
+            (0..100).map(|_| client.send_request(http::Request::new(()), true).unwrap().0).collect();
+        for answer in answers {
+            let answer = tokio::time::timeout(Duration::from_secs(10), answer);
+            let mut body = answer.await.unwrap().unwrap().into_body();
+            let mut bytes = 0;
+            while let Some(data) = tokio::time::timeout(Duration::from_secs(10), body.data()).await.unwrap() {
+                let data = data.unwrap();
+                bytes += data.len();
+                body.flow_control().release_capacity(data.len()).unwrap();
+            }
+            assert_eq!(bytes, 9_000);
+        }
+        // With the clock stopped an hour passes when nothing is left to be done; what spins leaves something always.
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = polls.load(std::sync::atomic::Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(polls.load(std::sync::atomic::Ordering::Relaxed), before);
+        assert_eq!(lock(&outgoing).waiting.len(), 0);
+        assert!(lock(&outgoing).waiting.capacity() <= KEPT);
+        turns.abort();
+        connection.abort();
+    }
 }
