@@ -2,28 +2,40 @@
 //!
 //! hyper with a multi-threaded runtime gives each call a task of its own; each finished call then wakes the connection,
 //! which writes that one answer. Here the calls of a connection run in the connection's own task, and what hyper writes
-//! is gathered and goes to the socket once after each turn: fewer wake-ups and system calls, the same bytes. What a slow
-//! reader leaves unread is bounded. It knows HTTP only as bytes; `connection` uses it, and nothing else.
+//! is gathered and goes to the socket once after each turn: fewer wake-ups and system calls, the same bytes. A turn is
+//! bounded in time, what a slow reader leaves unread is bounded in bytes, a reader that takes nothing is given up, and a
+//! call that panics takes no other with it. It knows HTTP only as bytes; `connection` uses it, and nothing else.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::Sleep;
 
 /// Bytes that wait for the socket before hyper is told to wait too.
 const MOST_WAITING: usize = 64 * 1024;
 
-/// How often calls and connection are looked at in one turn before others get theirs.
-const ROUNDS: usize = 16;
+/// The buffer a connection keeps while nothing waits: enough for a few answers, little for thousands that are idle.
+const KEPT: usize = 16 * 1024;
+
+/// How long a turn goes on while there is more to do, before other connections get theirs. In time and not in calls,
+/// for the dearest call costs a hundred times the cheapest.
+const TURN: Duration = Duration::from_millis(1);
+
+/// A peer that takes not one byte for so long, though some wait, is given up. HTTP/2's keep-alive cannot do it: its
+/// farewell would have to be written too.
+pub(super) const STALLED: Duration = Duration::from_secs(30);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -33,6 +45,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Outgoing {
     socket: OwnedWriteHalf,
     waiting: VecDeque<u8>,
+    /// Whether the socket took something since the last turn.
+    moved: bool,
 }
 
 impl Outgoing {
@@ -45,7 +59,11 @@ impl Outgoing {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.moved = true;
             self.waiting.drain(..written);
+        }
+        if self.waiting.capacity() > KEPT {
+            self.waiting = VecDeque::new();
         }
         Poll::Ready(Ok(()))
     }
@@ -127,7 +145,9 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, call: F) {
-        lock(&self.0).push(Box::pin(call));
+        // A task of its own would end alone as well. The message is in the log already, from the panic hook, and
+        // HTTP/2 resets the stream of a call that is dropped.
+        lock(&self.0).push(Box::pin(AssertUnwindSafe(call).catch_unwind().map(drop)));
     }
 }
 
@@ -137,13 +157,16 @@ pub(super) struct Turns<C> {
     started: Started,
     calls: FuturesUnordered<BoxFuture<'static, ()>>,
     outgoing: Arc<Mutex<Outgoing>>,
+    /// Runs while the socket takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<C> Turns<C> {
     /// Drives the connection that `serve` makes of the socket and the executor.
     pub(super) fn new(socket: TcpStream, serve: impl FnOnce(Gathered, Inline) -> C) -> Self {
         let (incoming, outgoing) = socket.into_split();
-        let outgoing = Arc::new(Mutex::new(Outgoing { socket: outgoing, waiting: VecDeque::new() }));
+        let outgoing =
+            Arc::new(Mutex::new(Outgoing { socket: outgoing, waiting: VecDeque::new(), moved: false }));
         let executor = Inline::default();
         let connection = serve(Gathered { incoming, outgoing: Arc::clone(&outgoing) }, executor.clone());
         Self {
@@ -151,12 +174,42 @@ impl<C> Turns<C> {
             started: executor.0,
             calls: FuturesUnordered::new(),
             outgoing,
+            stalled: None,
         }
     }
 
     /// The connection, to tell it something.
     pub(super) fn connection(&mut self) -> Pin<&mut C> {
         self.connection.as_mut()
+    }
+
+    /// Lets the calls that can go on do so. Whether any ended.
+    fn run_calls(&mut self, cx: &mut Context<'_>, began: Instant) -> bool {
+        let mut ended = false;
+        while let Poll::Ready(Some(())) = self.calls.poll_next_unpin(cx) {
+            ended = true;
+            if began.elapsed() >= TURN {
+                break;
+            }
+        }
+        ended
+    }
+
+    /// Writes what the turn gathered; an error ends the connection.
+    fn write_out(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut outgoing = lock(&self.outgoing);
+        let all = outgoing.poll_write_out(cx)?;
+        if std::mem::take(&mut outgoing.moved) || all.is_ready() {
+            self.stalled = None;
+        }
+        if all.is_ready() {
+            return Ok(());
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
+        match stalled.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
     }
 }
 
@@ -179,30 +232,27 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let turns = &mut *self;
-        let mut rounds = 0;
+        let began = Instant::now();
         loop {
             if let Poll::Ready(ended) = turns.connection.as_mut().poll(cx) {
                 return Poll::Ready(ended.map_err(Broken::Http));
             }
             let started = std::mem::take(&mut *lock(&turns.started));
-            let mut moved = !started.is_empty();
+            let any_started = !started.is_empty();
             turns.calls.extend(started);
-            while let Poll::Ready(Some(())) = turns.calls.poll_next_unpin(cx) {
-                moved = true;
-            }
-            rounds += 1;
-            if !moved {
+            let any_ended = turns.run_calls(cx, began);
+            if !any_started && !any_ended {
                 break;
             }
-            if rounds == ROUNDS {
+            if began.elapsed() >= TURN {
                 // There is more to do, but others wait: go to the back of the queue.
                 cx.waker().wake_by_ref();
                 break;
             }
         }
-        match lock(&turns.outgoing).poll_write_out(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Broken::Socket(error))),
-            _ => Poll::Pending,
+        match turns.write_out(cx) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(Broken::Socket(error))),
         }
     }
 }
@@ -312,5 +362,148 @@ mod tests {
         });
         let ended = tokio::time::timeout(Duration::from_secs(10), turns).await.expect("it ends");
         assert!(ended.is_err());
+    }
+
+    /// Runs a "connection" that hands these calls over and ends when the last of them has sent.
+    async fn run_calls<F>(calls: usize, call: impl Fn(usize) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (near, _far) = pair().await;
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        let calls: Vec<_> = (0..calls)
+            .map(|at| {
+                let (call, sender) = (call(at), sender.clone());
+                call.map(move |()| sender.send(()).unwrap())
+            })
+            .collect();
+        drop(sender);
+        let turns = Turns::new(near, |mut socket, executor| async move {
+            for call in calls {
+                hyper::rt::Executor::execute(&executor, call);
+            }
+            while receiver.recv().await.is_some() {}
+            socket.shutdown().await
+        });
+        turns.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn many_dear_calls_let_others_in_between_them() {
+        let others = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counting = tokio::spawn({
+            let others = others.clone();
+            async move {
+                loop {
+                    others.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        run_calls(100, |_| async {
+            let began = Instant::now();
+            while began.elapsed() < TURN {
+                std::hint::spin_loop();
+            }
+        })
+        .await;
+        counting.abort();
+        let others = others.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(others >= 100, "others ran {others} times during a hundred turns' work");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_ends_alone() {
+        let ended = run_calls(20, |at| async move {
+            tokio::task::yield_now().await;
+            assert!(at != 7, "as the test wants it");
+        });
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the others end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_given_up() {
+        let (near, far) = pair().await;
+        let began = tokio::time::Instant::now();
+        let ended = Turns::new(near, |socket, _| writes(socket, 50_000_000)).await;
+        assert!(matches!(ended, Err(Broken::Socket(error)) if error.kind() == io::ErrorKind::TimedOut));
+        assert!((STALLED..STALLED * 2).contains(&began.elapsed()));
+        drop(far);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_little_is_not_given_up() {
+        let (near, mut far) = pair().await;
+        let mut turns = Turns::new(near, |socket, _| writes(socket, 50_000_000));
+        let mut buffer = vec![0; 4_000_000];
+        for _ in 0..8 {
+            // Pauses that are together far longer than the one it takes to be given up.
+            tokio::time::pause();
+            assert!(tokio::time::timeout(STALLED * 2 / 3, &mut turns).await.is_err());
+            tokio::time::resume();
+            tokio::select! {
+                read = far.read_exact(&mut buffer) => drop(read.unwrap()),
+                ended = &mut turns => ended.unwrap(),
+            }
+        }
+    }
+
+    /// Counts how often a future is polled.
+    struct Counted<F>(F, Arc<std::sync::atomic::AtomicUsize>);
+
+    impl<F: Future + Unpin> Future for Counted<F> {
+        type Output = F::Output;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+            let polls = self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            assert!(polls < 100_000, "it spins");
+            self.0.poll_unpin(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_costs_nothing() {
+        let (near, far) = pair().await;
+        let service = hyper::service::service_fn(async |_request| {
+            let body = http_body_util::Full::<tonic::codegen::Bytes>::from(vec![7; 9_000]);
+            Ok::<_, std::convert::Infallible>(http::Response::new(body))
+        });
+        let turns = Turns::new(near, |socket, executor| {
+            let http = hyper::server::conn::http2::Builder::new(executor);
+            http.serve_connection(hyper_util::rt::TokioIo::new(socket), service)
+        });
+        let outgoing = turns.outgoing.clone();
+        let polls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let turns = tokio::spawn(Counted(turns, polls.clone()));
+        // Answers are read one after the other, so the window must be wide enough for all of them.
+        let (mut client, connection) = h2::client::Builder::new()
+            .initial_connection_window_size(1 << 20)
+            .handshake::<_, tonic::codegen::Bytes>(far)
+            .await
+            .unwrap();
+        let connection = tokio::spawn(connection);
+        let answers: Vec<_> =
+            (0..100).map(|_| client.send_request(http::Request::new(()), true).unwrap().0).collect();
+        for answer in answers {
+            let answer = tokio::time::timeout(Duration::from_secs(10), answer);
+            let mut body = answer.await.unwrap().unwrap().into_body();
+            let mut bytes = 0;
+            while let Some(data) = tokio::time::timeout(Duration::from_secs(10), body.data()).await.unwrap() {
+                let data = data.unwrap();
+                bytes += data.len();
+                body.flow_control().release_capacity(data.len()).unwrap();
+            }
+            assert_eq!(bytes, 9_000);
+        }
+        // With the clock stopped an hour passes when nothing is left to be done; what spins leaves something always.
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = polls.load(std::sync::atomic::Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(polls.load(std::sync::atomic::Ordering::Relaxed), before);
+        assert_eq!(lock(&outgoing).waiting.len(), 0);
+        assert!(lock(&outgoing).waiting.capacity() <= KEPT);
+        turns.abort();
+        connection.abort();
     }
 }

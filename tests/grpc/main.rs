@@ -6,6 +6,7 @@
     reason = "a panic in a test is a failed test, and what the modules share need not be spelled out"
 )]
 
+mod connections;
 mod errors;
 mod harness;
 mod import;

@@ -108,6 +108,8 @@ pub enum Trouble {
     Corrupt,
     /// Answers, but every removal and advance finds the record changed.
     Changes,
+    /// Breaks in the middle of a call, as only a mistake in the program can.
+    Panics,
 }
 
 #[derive(Default)]
@@ -162,6 +164,7 @@ impl Store {
             Trouble::None | Trouble::Changes => Ok(maps),
             Trouble::Unavailable => Err(StoreError::Unavailable(cause())),
             Trouble::Corrupt => Err(StoreError::Corrupt(cause())),
+            Trouble::Panics => panic!("as the test wants it"),
         }
     }
 }
