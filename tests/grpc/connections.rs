@@ -251,7 +251,12 @@ async fn rapid_resets_end_the_connection() {
         flood.extend(frames::reset(stream));
     }
     let (mut reads, mut writes) = socket.into_split();
-    let writing = tokio::spawn(async move { writes.write_all(&flood).await });
+    let writing = tokio::spawn(async move {
+        let _ = writes.write_all(&flood).await;
+        // Kept open: it is the server that has to end it.
+        std::future::pending::<()>().await;
+        drop(writes);
+    });
     let mut answer = Vec::new();
     // Closed or reset.
     let _ = timeout(LIMIT, reads.read_to_end(&mut answer)).await.expect("the connection ends");
