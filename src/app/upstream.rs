@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::acs::{self, Class, CustomId};
@@ -51,9 +50,7 @@ impl Upstream {
     fn custom_id(&self, user: &UserId) -> Option<String> {
         match self.custom_id {
             CustomId::Off => None,
-            CustomId::Sha256 => {
-                Some(Sha256::digest(user.as_str()).iter().map(|byte| format!("{byte:02x}")).collect())
-            }
+            CustomId::Sha256 => Some(user.sha256_hex()),
             CustomId::Plain => Some(user.as_str().to_owned()),
         }
     }

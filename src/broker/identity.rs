@@ -10,7 +10,7 @@ use super::error::{Cause, Error};
 use super::once::Request;
 use super::ports::{IdentityPage, Inserted};
 use super::types::{AccessToken, Caller, IdentityId, IdentityRecord, TokenKey, UserId};
-use super::{Broker, Core, Imported, user_hash};
+use super::{Broker, Core, Imported};
 use crate::clock::Timestamp;
 
 /// A user's record, and whether this piece of work created it.
@@ -316,5 +316,5 @@ impl Core {
 
 /// The lease under which a user's identity is created.
 pub(super) fn creation_lease(user: &UserId) -> String {
-    format!("create/{}", user_hash(user))
+    format!("create/{}", user.sha256_hex())
 }

@@ -215,12 +215,6 @@ impl Broker {
     }
 }
 
-/// A name for a user in leases and ledgers that does not tell who it is: SHA-256 in hexadecimal.
-fn user_hash(user: &UserId) -> String {
-    use sha2::{Digest, Sha256};
-    Sha256::digest(user.as_str().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

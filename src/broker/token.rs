@@ -14,7 +14,7 @@ use super::identity::{Polling, ROUNDS};
 use super::once::Request;
 use super::ports::Snapshot;
 use super::types::{AccessToken, CachedToken, Caller, IdentityRecord, TokenKey, UserId};
-use super::{Broker, Core, IssueToken, RefreshToken, ServedToken, user_hash};
+use super::{Broker, Core, IssueToken, RefreshToken, ServedToken};
 use crate::clock::Timestamp;
 
 /// How long a caller waits for a better token while a usable one is at hand.
@@ -191,7 +191,7 @@ impl Core {
 
     /// Finds or issues a token that is not due, once for all replicas.
     async fn obtain(self: &Arc<Self>, user: &UserId, key: &TokenKey, min_remaining: Duration) -> Obtained {
-        let lease = format!("issue/{}/{}/{}", user_hash(user), key.scopes.bits(), key.validity.minutes());
+        let lease = format!("issue/{}/{}/{}", user.sha256_hex(), key.scopes.bits(), key.validity.minutes());
         let mut polling = Polling::new();
         let mut tries = 0;
         while tries < ROUNDS {

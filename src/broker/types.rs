@@ -52,9 +52,16 @@ fn check_id(text: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// SHA-256 in hexadecimal.
+fn hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Eight hexadecimal digits that stand for `text` where it must not be shown.
 fn short_hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    let mut hash = hash(text);
+    hash.truncate(8);
+    hash
 }
 
 /// An app's own id of one of its users: 1 to 256 bytes, no control characters, no surrounding white space.
@@ -72,6 +79,11 @@ impl UserId {
     /// The id itself; never to be logged.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// A name that does not tell who it is and is the same everywhere: SHA-256 of the id in hexadecimal.
+    pub fn sha256_hex(&self) -> String {
+        hash(&self.0)
     }
 
     /// A short hash for logs.

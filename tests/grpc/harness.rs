@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::ServiceExt;
 
@@ -75,6 +75,16 @@ pub async fn start_default() -> Server {
 }
 
 impl Server {
+    /// An IssueToken that hangs at ACS, as every later one does, and is in flight by now.
+    pub async fn hanging_call(&self) -> JoinHandle<Result<Response<v1::IssueTokenResponse>, Status>> {
+        self.acs.hang();
+        let mut tokens = self.tokens().await;
+        let call = tokio::spawn(async move { tokens.issue_token(wish("user")).await });
+        let in_flight = || self.metrics.render().contains("acs_broker_rpcs_in_flight 1");
+        eventually("the call is in flight", in_flight).await;
+        call
+    }
+
     pub async fn channel(&self) -> Channel {
         Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
     }

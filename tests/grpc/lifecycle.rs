@@ -16,7 +16,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::harness::{anybody, eventually, start, start_default, wish};
+use crate::harness::{anybody, start, start_default, wish};
 
 fn of(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.into() }
@@ -61,11 +61,7 @@ async fn watches_see_each_change_and_do_not_hold_up_the_drain() {
 async fn a_drain_lets_running_calls_end_and_accepts_no_more() {
     let server = start_default().await;
     let permits = server.acs.gate.available_permits();
-    server.acs.hang();
-    let mut tokens = server.tokens().await;
-    let call = tokio::spawn(async move { tokens.issue_token(wish("user")).await });
-    let metrics = server.metrics.clone();
-    eventually("the call is in flight", || metrics.render().contains("acs_broker_rpcs_in_flight 1")).await;
+    let call = server.hanging_call().await;
 
     server.shutdown.cancel();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -82,11 +78,7 @@ async fn a_drain_lets_running_calls_end_and_accepts_no_more() {
 async fn a_drain_ends_with_its_time_even_if_a_call_does_not() {
     let settings = Settings { drain_timeout: Duration::from_millis(100), ..Settings::default() };
     let server = start(anybody(), settings).await;
-    server.acs.hang();
-    let mut tokens = server.tokens().await;
-    let call = tokio::spawn(async move { tokens.issue_token(wish("user")).await });
-    let metrics = server.metrics.clone();
-    eventually("the call is in flight", || metrics.render().contains("acs_broker_rpcs_in_flight 1")).await;
+    let call = server.hanging_call().await;
     // A connection on which nothing was ever sent must not hold it up either.
     let silent = TcpStream::connect(server.address).await.unwrap();
     server.shutdown.cancel();

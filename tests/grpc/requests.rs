@@ -141,11 +141,7 @@ async fn what_is_not_grpc_gets_an_http_status() {
 async fn a_caller_that_hangs_up_is_counted_and_its_work_goes_on() {
     let server = start_default().await;
     let permits = server.acs.gate.available_permits();
-    server.acs.hang();
-    let mut tokens = server.tokens().await;
-    let call = tokio::spawn(async move { tokens.issue_token(wish("user")).await });
-    let metrics = server.metrics.clone();
-    eventually("the call is in flight", || metrics.render().contains("acs_broker_rpcs_in_flight 1")).await;
+    let call = server.hanging_call().await;
     call.abort();
     eventually("the call counts as cancelled", || {
         server.counted("acsbroker.v1.TokenService/IssueToken", "CANCELLED") == 1
