@@ -71,6 +71,8 @@ type -P kill >/dev/null || missing+=(procps)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
+# The inbox page is tested in the browser it is read in.
+command -v chromium >/dev/null || missing+=(chromium)
 [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
 
 # --- Python: the official SDK and the manifest checker

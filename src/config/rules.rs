@@ -83,6 +83,18 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("telemetry.filter", Rule::Filter),
     ("emulator.address", Rule::Address),
     ("emulator.tls_address", Rule::Address),
+    ("emulator.senders", Rule::Text),
+    ("emulator.unlinked_domains", Rule::Text),
+    ("emulator.deliver_after", Rule::Time("0s", "24h")),
+    ("emulator.email_retry_after", Rule::Whole(1, 3600)),
+    ("emulator.revoke_after", Rule::Time("0s", "15m")),
+    ("emulator.throttle", Rule::Share(0.0, 1_000_000.0)),
+    ("emulator.webhook_url", Rule::Text),
+    ("emulator.webhook_schema", Rule::Choice(&["event_grid", "cloud_events"])),
+    ("emulator.max_messages", Rule::Whole(1, 10_000_000)),
+    ("emulator.max_megabytes", Rule::Whole(16, 65_536)),
+    ("emulator.max_age", Rule::Time("1m", "365d")),
+    ("emulator.seed", Rule::Whole(0, i64::MAX)),
 ];
 
 /// The settings whose values are secrets. Each has a twin ending in `_file`.

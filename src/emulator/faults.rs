@@ -7,8 +7,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::operation::Operation;
-use super::wire::{self, Answer};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::answer::{self, Answer};
+use super::operation::{Operation, Service};
 
 /// The longest delay, and the longest a request is left hanging.
 pub(super) const LONGEST: Duration = Duration::from_mins(10);
@@ -39,6 +42,8 @@ pub enum Effect {
     Drop,
     /// No answer comes for ten minutes, after which the connection is closed.
     Hang,
+    /// The operation takes its course, and the body of its answer trickles out over this time.
+    SlowBody(Duration),
 }
 
 /// A fault: what goes wrong, before or after the effect, and after which delay.
@@ -82,6 +87,11 @@ impl Fault {
         Self::of(Effect::Hang)
     }
 
+    /// A correct answer whose body trickles out over `time`.
+    pub const fn slow_body(time: Duration) -> Self {
+        Self::of(Effect::SlowBody(time)).after_commit()
+    }
+
     /// The same fault with `Retry-After` in seconds, if it answers at all.
     pub const fn with_retry_after(self, seconds: u64) -> Self {
         match self.effect {
@@ -101,6 +111,36 @@ impl Fault {
     pub const fn delayed(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
+
+    /// The fault in words, for the log of calls.
+    pub(super) fn words(&self) -> String {
+        let mut words = match self.effect {
+            Effect::Proceed => "latency".to_owned(),
+            Effect::Answer { status, retry_after_seconds: None } => format!("answer {status}"),
+            Effect::Answer { status, retry_after_seconds: Some(seconds) } => {
+                format!("answer {status} retry-after {seconds}")
+            }
+            Effect::Drop => "drop".to_owned(),
+            Effect::Hang => "hang".to_owned(),
+            Effect::SlowBody(time) => format!("slow body over {} ms", time.as_millis()),
+        };
+        if self.commit == Commit::After && !matches!(self.effect, Effect::SlowBody(_)) {
+            words.push_str(" after commit");
+        }
+        if !self.delay.is_zero() {
+            words.push_str(&format!(" after {} ms", self.delay.as_millis()));
+        }
+        words
+    }
+}
+
+/// A fault that strikes by chance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Chance {
+    /// How likely it strikes each request, from 0 to 1.
+    pub probability: f64,
+    /// Where the chance comes from: the same seed strikes the same requests, counted from the moment it is asked for.
+    pub seed: u64,
 }
 
 struct Rule {
@@ -108,6 +148,20 @@ struct Rule {
     fault: Fault,
     /// How many requests it still strikes; `None`: until cleared.
     left: Option<u64>,
+    chance: Option<(Chance, StdRng)>,
+}
+
+/// A fault that waits for its requests, for those who look.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Waiting {
+    /// The operation it strikes.
+    pub operation: Operation,
+    /// What it does.
+    pub fault: Fault,
+    /// How many requests it still strikes; `None`: until cleared.
+    pub left: Option<u64>,
+    /// How likely it strikes; `None`: always.
+    pub chance: Option<Chance>,
 }
 
 /// The faults an emulator has been asked for.
@@ -117,14 +171,37 @@ pub struct Faults(Mutex<Vec<Rule>>);
 impl Faults {
     /// Lets the next `count` requests of `operation` meet `fault`.
     pub fn next(&self, operation: Operation, fault: Fault, count: u64) {
-        if count > 0 {
-            self.rules().push(Rule { operation, fault, left: Some(count) });
-        }
+        self.add(Waiting { operation, fault, left: Some(count), chance: None });
     }
 
     /// Lets every request of `operation` meet `fault` until it is cleared.
     pub fn until_cleared(&self, operation: Operation, fault: Fault) {
-        self.rules().push(Rule { operation, fault, left: None });
+        self.add(Waiting { operation, fault, left: None, chance: None });
+    }
+
+    /// Lets every request of `operation` meet `fault` by chance until it is cleared.
+    pub fn by_chance(&self, operation: Operation, fault: Fault, chance: Chance) {
+        self.add(Waiting { operation, fault, left: None, chance: Some(chance) });
+    }
+
+    /// Adds a fault. One that strikes no request is none.
+    pub fn add(&self, wanted: Waiting) {
+        let Waiting { operation, fault, left, chance } = wanted;
+        if left != Some(0) {
+            let chance = chance.map(|chance| (chance, StdRng::seed_from_u64(chance.seed)));
+            self.rules().push(Rule { operation, fault, left, chance });
+        }
+    }
+
+    /// The faults that wait, in the order they were asked for.
+    pub fn waiting(&self) -> Vec<Waiting> {
+        let waiting = |rule: &Rule| Waiting {
+            operation: rule.operation,
+            fault: rule.fault,
+            left: rule.left,
+            chance: rule.chance.as_ref().map(|(chance, _)| *chance),
+        };
+        self.rules().iter().map(waiting).collect()
     }
 
     /// Forgets the faults of `operation`; for `Any`, all there are.
@@ -140,19 +217,29 @@ impl Faults {
     /// The fault that the next request of `operation` meets, counted as met.
     pub(super) fn take(&self, operation: Operation) -> Option<Fault> {
         let mut rules = self.rules();
-        let index = rules
-            .iter()
-            .position(|rule| rule.operation == operation)
-            .or_else(|| rules.iter().position(|rule| rule.operation == Operation::Any))?;
-        let rule = rules.get_mut(index)?;
-        let fault = rule.fault;
-        if let Some(left) = &mut rule.left {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                rules.remove(index);
+        for wanted in [operation, Operation::Any] {
+            let mut index = 0;
+            while let Some(rule) = rules.get_mut(index) {
+                index = index.saturating_add(1);
+                if rule.operation != wanted {
+                    continue;
+                }
+                if let Some((chance, rng)) = &mut rule.chance
+                    && rng.random::<f64>() >= chance.probability
+                {
+                    continue;
+                }
+                let fault = rule.fault;
+                if let Some(left) = &mut rule.left {
+                    *left = left.saturating_sub(1);
+                    if *left == 0 {
+                        rules.remove(index.saturating_sub(1));
+                    }
+                }
+                return Some(fault);
             }
         }
-        Some(fault)
+        None
     }
 
     fn rules(&self) -> MutexGuard<'_, Vec<Rule>> {
@@ -161,7 +248,7 @@ impl Faults {
 }
 
 /// The answer to a request that meets a status fault.
-pub(super) fn answer(status: u16, retry_after_seconds: Option<u64>) -> Answer {
+pub(super) fn answer(service: Service, status: u16, retry_after_seconds: Option<u64>) -> Answer {
     let (code, message) = match status {
         401 => ("Denied", "Denied by the resource provider."),
         403 => ("Forbidden", "The operation is not allowed."),
@@ -176,7 +263,11 @@ pub(super) fn answer(status: u16, retry_after_seconds: Option<u64>) -> Answer {
         400..500 => ("BadRequest", "The request is not valid."),
         _ => ("InternalError", "An error occurred."),
     };
-    Answer { retry_after_seconds, ..wire::error(status, code, message, None) }
+    let answer = answer::error_of(service, status, code, message);
+    match retry_after_seconds {
+        Some(seconds) => answer.with_retry_after(seconds),
+        None => answer,
+    }
 }
 
 #[cfg(test)]
@@ -207,6 +298,21 @@ mod tests {
         assert_eq!(faults.take(Operation::GetIdentity), Some(Fault::hang()));
         faults.clear(Operation::Any);
         assert_eq!(faults.take(Operation::GetIdentity), None);
+    }
+
+    #[test]
+    fn chance_strikes_the_same_requests_for_the_same_seed() {
+        let struck = |seed| {
+            let faults = Faults::default();
+            let chance = Chance { probability: 0.3, seed };
+            faults.by_chance(Operation::Any, Fault::status(503), chance);
+            let struck: Vec<bool> = (0..1000).map(|_| faults.take(Operation::SendSms).is_some()).collect();
+            struck
+        };
+        assert_eq!(struck(7), struck(7));
+        assert_ne!(struck(7), struck(8));
+        let count = struck(7).into_iter().filter(|struck| *struck).count();
+        assert!((200..400).contains(&count), "{count} of 1000 at 30 percent");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Dropping the handle ends the emulator. Used by `app`, `cli` and tests; other processes use `control`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::calls::Count;
 use super::certificate::CaFile;
-use super::control;
-use super::counters::Count;
 use super::faults::Faults;
+use super::identity::{AccessKey, TokenState};
 use super::operation::Operation;
 use super::service::Shared;
-use super::state::{AccessKey, TokenState};
 
 /// How long shutting down may take.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -25,8 +24,6 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 /// A running emulator. It ends when this is dropped.
 pub struct EmulatorHandle {
     pub(super) shared: Arc<Shared>,
-    pub(super) http: SocketAddr,
-    pub(super) tls: SocketAddr,
     pub(super) ca_file: CaFile,
     pub(super) tasks: TaskTracker,
     pub(super) cancel: CancellationToken,
@@ -35,12 +32,12 @@ pub struct EmulatorHandle {
 impl EmulatorHandle {
     /// Where HTTP is served.
     pub fn http_addr(&self) -> SocketAddr {
-        self.http
+        self.shared.http
     }
 
     /// Where HTTPS is served.
     pub fn tls_addr(&self) -> SocketAddr {
-        self.tls
+        self.shared.tls
     }
 
     /// The connection string for HTTP with the primary key. A secret as far as any key of an emulator is one.
@@ -55,17 +52,12 @@ impl EmulatorHandle {
 
     /// The connection string for HTTP with either key.
     pub fn connection_string_with(&self, key: AccessKey) -> String {
-        self.string("http", self.http, key)
+        self.shared.connection_string(false, key)
     }
 
     /// The connection string for HTTPS with either key.
     pub fn connection_string_tls_with(&self, key: AccessKey) -> String {
-        self.string("https", self.tls, key)
-    }
-
-    fn string(&self, scheme: &str, address: SocketAddr, key: AccessKey) -> String {
-        let key = self.shared.state().key_text(key);
-        format!("endpoint={scheme}://{}/;accesskey={}", reachable(address), key.expose())
+        self.shared.connection_string(true, key)
     }
 
     /// The PEM file of the CA that signed the HTTPS certificate.
@@ -86,27 +78,27 @@ impl EmulatorHandle {
 
     /// How many requests of an operation arrived, whatever became of them.
     pub fn calls(&self, operation: Operation) -> u64 {
-        self.shared.counters.get(Count::Calls, operation)
+        self.shared.calls.get(Count::Calls, operation)
     }
 
     /// How many requests of an operation had their effect, whether or not the caller heard of it.
     pub fn successes(&self, operation: Operation) -> u64 {
-        self.shared.counters.get(Count::Successes, operation)
+        self.shared.calls.get(Count::Successes, operation)
     }
 
     /// How many requests of an operation are being worked on now.
     pub fn in_flight(&self, operation: Operation) -> u64 {
-        self.shared.counters.get(Count::InFlight, operation)
+        self.shared.calls.get(Count::InFlight, operation)
     }
 
     /// The most requests of an operation that were worked on at the same time.
     pub fn most_in_flight(&self, operation: Operation) -> u64 {
-        self.shared.counters.get(Count::MostInFlight, operation)
+        self.shared.calls.get(Count::MostInFlight, operation)
     }
 
     /// How many tokens were issued, by either operation that issues them.
     pub fn tokens_issued(&self) -> u64 {
-        self.shared.counters.tokens_issued()
+        self.shared.calls.tokens_issued()
     }
 
     /// How many identities are alive.
@@ -131,9 +123,14 @@ impl EmulatorHandle {
         self.shared.state().adopt(raw_id)
     }
 
-    /// Forgets identities, tokens, faults and counts; keys and addresses stay.
+    /// Moves the emulator's clock ahead of the one it was given; what falls due happens at once.
+    pub fn advance(&self, by: Duration) {
+        self.shared.advance(by);
+    }
+
+    /// Forgets identities, messages, threads, faults and counts; keys, addresses and the time stay.
     pub fn reset(&self) {
-        control::reset(&self.shared);
+        self.shared.reset();
     }
 
     /// Stops listening, closes all connections, and returns once the ports are free.
@@ -157,19 +154,9 @@ impl Drop for EmulatorHandle {
 impl fmt::Debug for EmulatorHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmulatorHandle")
-            .field("http", &self.http)
-            .field("tls", &self.tls)
+            .field("http", &self.shared.http)
+            .field("tls", &self.shared.tls)
             .field("ca_file", &self.ca_file.path())
             .finish_non_exhaustive()
     }
-}
-
-/// An address that clients on this machine can use: "any address" becomes loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }

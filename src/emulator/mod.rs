@@ -1,25 +1,36 @@
-//! An emulator of Azure Communication Services, identity part: what the official SDKs cannot tell from the real thing.
+//! An emulator of Azure Communication Services (Identity, SMS, Email, Chat): what the official SDKs cannot tell from the real thing.
 //!
 //! Written from the published REST specifications and recorded answers alone. It shares no type with the client in
 //! `acs`, so that both cannot be wrong together; the official SDKs are the judges (`tests/conformance`). What it does
 //! not emulate it refuses with 501, never with a plausible fake. Started by `app` and `cli` for `dev` and `emulator`,
 //! and by tests. docs/emulator.md lists what is emulated, what is guessed, and the faults.
 
+mod answer;
+mod call;
+mod calls;
 mod certificate;
+mod chat;
+mod clock;
 mod control;
-mod counters;
+mod email;
+mod events;
 mod faults;
+mod feed;
 mod handle;
 mod identity;
+mod issuer;
+mod mailbox;
 mod operation;
+mod random;
+mod scheduler;
 mod server;
 mod service;
 mod settings;
 mod signature;
-mod state;
-mod token;
+mod sms;
+mod throttle;
+mod times;
 mod version;
-mod wire;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -29,20 +40,20 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use faults::{Commit, Effect, Fault, Faults};
+pub use faults::{Chance, Commit, Effect, Fault, Faults, Waiting};
 pub use handle::EmulatorHandle;
+pub use identity::{AccessKey, SigningKeyError, TokenState};
 pub use operation::Operation;
 pub use settings::{Settings, StartError};
-pub use state::{AccessKey, TokenState};
-pub use token::SigningKeyError;
 
 use crate::clock::Clock;
 
 /// Starts an emulator: listens on both addresses and serves until the handle is shut down or dropped.
 pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<EmulatorHandle, StartError> {
     let (http, tls) = settings.addresses()?;
-    let state = state::State::new(settings.access_key.as_ref(), state::Limits::default())?;
-    let signer = token::Signer::new()?;
+    let identities = identity::State::new(settings.access_key.as_ref(), identity::Limits::default())?;
+    let signer = identity::Signer::new()?;
+    let throttle = throttle::Throttle::new(settings.throttle)?;
     let certificates = certificate::make(tls.ip())?;
     let http_listener = bind("emulator.address", http).await?;
     let tls_listener = bind("emulator.tls_address", tls).await?;
@@ -50,20 +61,33 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Emulator
     let ca_file = certificate::CaFile::write(settings.data_dir.as_deref(), &certificates.ca_pem)?;
 
     let shared = Arc::new(service::Shared {
-        state: Mutex::new(state),
-        signer,
-        clock,
-        date_margin: settings.date_margin,
+        http,
+        tls,
+        clock: clock::VirtualClock::over(clock),
+        random: random::Random::new(settings.seed()),
+        feed: feed::Feed::default(),
+        scheduler: scheduler::Scheduler::default(),
         faults: Faults::default(),
-        counters: counters::Counters::default(),
+        throttle,
+        calls: calls::Calls::default(),
+        signer,
+        identities: Mutex::new(identities),
+        issuer: issuer::Issuer::default(),
+        sms: sms::Sms::new(&settings),
+        email: email::Email::new(&settings),
+        chat: chat::Chat::new(&settings),
+        events: events::Events::new(&settings),
+        large_bodies: service::large_bodies(),
+        settings,
     });
     let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+    tasks.spawn(scheduler::run(Arc::clone(&shared), cancel.clone()));
     let acceptor = TlsAcceptor::from(certificates.tls);
     for (listener, acceptor) in [(http_listener, None), (tls_listener, Some(acceptor))] {
         tasks.spawn(server::accept(listener, acceptor, Arc::clone(&shared), tasks.clone(), cancel.clone()));
     }
     tracing::info!(%http, %tls, "the ACS emulator is listening");
-    Ok(EmulatorHandle { shared, http, tls, ca_file, tasks, cancel })
+    Ok(EmulatorHandle { shared, ca_file, tasks, cancel })
 }
 
 async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -85,7 +85,7 @@ fn check(
     let key = STANDARD.decode(KEY).unwrap();
     let keys = [(4, other.as_slice()), (5, key.as_slice())];
     let received = Received { method, target, headers, body: body.as_bytes() };
-    verify(&received, keys.into_iter(), now, MARGIN)
+    verify(&received, keys.into_iter(), &[now], MARGIN)
 }
 
 /// Signs again after a change, so that only the change itself can be what is refused.

@@ -4,36 +4,35 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::operation::Operation;
-use super::wire::{self, Answer};
+use super::answer::{self, Answer};
+use super::operation::{Operation, Service};
 
-/// A supported version of the Identity API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
-    /// `2023-10-01`, generally available
-    V20231001,
-    /// `2025-03-02-preview`: knows `customId` and can read an identity
-    V20250302Preview,
-    /// `2025-06-30`, generally available
-    V20250630,
-}
-
-/// What the header `api-supported-versions` says.
-pub(super) const SUPPORTED: &str = "2023-10-01, 2025-03-02-preview, 2025-06-30";
+/// A version of an API. Versions of one service compare by date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(&'static str);
 
 impl Version {
-    /// Whether this version has `customId` and GET.
-    pub(super) const fn is_preview(self) -> bool {
-        matches!(self, Self::V20250302Preview)
-    }
+    pub(super) const IDENTITY_2023: Self = Self("2023-10-01");
+    /// Knows `customId` and can read an identity.
+    pub(super) const IDENTITY_PREVIEW: Self = Self("2025-03-02-preview");
+    pub(super) const IDENTITY_2025: Self = Self("2025-06-30");
+    pub(super) const SMS_2021: Self = Self("2021-03-07");
+    pub(super) const SMS_2026: Self = Self("2026-01-23");
+    pub(super) const EMAIL_2023: Self = Self("2023-03-31");
+    pub(super) const EMAIL_2025: Self = Self("2025-09-01");
+    pub(super) const CHAT_2024: Self = Self("2024-03-07");
+    pub(super) const CHAT_2025: Self = Self("2025-03-15");
 
-    const fn text(self) -> &'static str {
-        match self {
-            Self::V20231001 => "2023-10-01",
-            Self::V20250302Preview => "2025-03-02-preview",
-            Self::V20250630 => "2025-06-30",
-        }
+    /// As the query names it.
+    pub(super) const fn text(self) -> &'static str {
+        self.0
     }
+}
+
+/// What the header `api-supported-versions` says of a service.
+pub(super) fn supported(service: Service) -> String {
+    let names: Vec<&str> = service.versions().iter().map(|version| version.text()).collect();
+    names.join(", ")
 }
 
 /// Finds the version of a request. `uri` is its address without the query, for the messages.
@@ -48,7 +47,7 @@ pub(super) fn check(query: Option<&str>, uri: &str, operation: Operation) -> Res
             }
         }
     }
-    let refuse = |code, message: &str| Err(Box::new(wire::version_error(code, message)));
+    let refuse = |code, message: &str| Err(Box::new(answer::version_error(code, message)));
     let unsupported = |value: &str| {
         format!(
             "The HTTP resource that matches the request URI '{uri}' does not support the API version '{value}'."
@@ -57,14 +56,13 @@ pub(super) fn check(query: Option<&str>, uri: &str, operation: Operation) -> Res
     match named.as_slice() {
         [] => refuse("ApiVersionUnspecified", "An API version is required, but was not specified."),
         [value] => {
-            let known = [Version::V20231001, Version::V20250302Preview, Version::V20250630]
-                .into_iter()
-                .find(|version| version.text().eq_ignore_ascii_case(value));
+            let known =
+                operation.service().versions().iter().find(|known| known.text().eq_ignore_ascii_case(value));
             match known {
-                Some(version) if operation == Operation::GetIdentity && !version.is_preview() => {
+                Some(version) if !operation.versions().contains(version) => {
                     refuse("UnsupportedApiVersion", &unsupported(value))
                 }
-                Some(version) => Ok(version),
+                Some(version) => Ok(*version),
                 None if is_well_formed(value) => refuse("UnsupportedApiVersion", &unsupported(value)),
                 None => refuse("InvalidApiVersion", &unsupported(value)),
             }

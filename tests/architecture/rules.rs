@@ -70,7 +70,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("prost_types", &["grpc"]),
     ("tower", &["grpc", "admin", "emulator"]),
     // HTTP.
-    ("reqwest", &["acs", "auth::jwks"]),
+    ("reqwest", &["acs", "auth::jwks", "emulator::events"]),
     ("url", &["acs", "auth", "store::redis", "emulator"]),
     ("percent_encoding", &["acs", "emulator"]),
     ("axum", &["admin", "emulator"]),

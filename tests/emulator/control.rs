@@ -16,12 +16,10 @@ async fn calls_and_identities_can_be_read_and_reset() {
     running.token(&id).await;
     let calls = running.plain("GET", "/_emulator/calls", "").await;
     assert_eq!(calls.status, 200);
-    assert_eq!(
-        calls.json(),
-        json!({
-            "create_identity": 1, "get_identity": 0, "delete_identity": 0, "issue_token": 1, "revoke_tokens": 0
-        })
-    );
+    let calls = calls.json();
+    let called: Vec<_> = calls.as_object().unwrap().iter().filter(|(_, count)| **count != 0).collect();
+    assert_eq!(calls.as_object().unwrap().len(), 39, "every operation has its count");
+    assert_eq!(called, [(&"create_identity".to_owned(), &json!(1)), (&"issue_token".to_owned(), &json!(1))]);
     let identities = running.plain("GET", "/_emulator/identities", "").await.json();
     assert_eq!(identities, json!({ "alive": 1, "ids": [id] }));
     assert_eq!(running.plain("POST", "/_emulator/reset", "").await.status, 204);

@@ -117,23 +117,13 @@ async fn each_fault_of_the_version_has_its_published_answer() {
 async fn what_is_not_emulated_says_so_by_name() {
     let running = start().await;
     for (method, path, name) in [
-        ("POST", "/sms?api-version=2021-03-07", "Sms_Send"),
-        ("POST", "/emails:send?api-version=2025-09-01", "Email_Send"),
-        ("GET", "/emails/operations/1?api-version=2025-09-01", "an Email operation"),
-        ("POST", "/chat/threads?api-version=2025-03-15", "a Chat operation"),
-        (
-            "POST",
-            "/teamsUser/:exchangeAccessToken?api-version=2023-10-01",
-            "CommunicationIdentity_ExchangeTeamsUserAccessToken",
-        ),
-        (
-            "POST",
-            "/access/entra/:exchangeAccessToken?api-version=2025-03-02-preview",
-            "EntraIdToken_Exchange",
-        ),
-        ("GET", "/identities?api-version=2023-10-01", "an operation it does not know"),
-        ("PUT", "/identities/x?api-version=2023-10-01", "an operation it does not know"),
-        ("GET", "/", "an operation it does not know"),
+        ("GET", "/sms?api-version=2021-03-07", "an SMS operation"),
+        ("GET", "/emails/1/status?api-version=2021-10-01-preview", "an Email operation"),
+        ("POST", "/chat/threads/1/images?api-version=2025-03-15", "a Chat operation"),
+        ("GET", "/rooms?api-version=2024-04-15", "a Rooms operation"),
+        ("GET", "/identities?api-version=2023-10-01", "an Identity operation"),
+        ("PUT", "/identities/x?api-version=2023-10-01", "an Identity operation"),
+        ("POST", "/", "an operation it does not know"),
     ] {
         let reply = running.plain(method, path, "").await;
         assert_eq!((reply.status, reply.code().as_str()), (501, "NotImplemented"), "{method} {path}");

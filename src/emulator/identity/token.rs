@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 const PUBLISHED_KEY: &[u8] = include_bytes!("token_signing_key.der");
 
 /// Signs tokens.
-pub(super) struct Signer {
+pub(in crate::emulator) struct Signer {
     key: RsaKeyPair,
     random: SystemRandom,
     /// The first part of every token, encoded.
@@ -30,15 +30,15 @@ pub(super) struct Signer {
 pub struct SigningKeyError;
 
 /// What a token says.
-pub(super) struct Contents<'a> {
+pub(in crate::emulator) struct Contents<'a> {
     /// The raw id, `8:acs:…`.
-    pub(super) identity: &'a str,
-    pub(super) resource: &'a str,
-    pub(super) scopes: &'a [&'static str],
-    pub(super) issued: Timestamp,
-    pub(super) expires: Timestamp,
+    pub(in crate::emulator) identity: &'a str,
+    pub(in crate::emulator) resource: &'a str,
+    pub(in crate::emulator) scopes: &'a [&'static str],
+    pub(in crate::emulator) issued: Timestamp,
+    pub(in crate::emulator) expires: Timestamp,
     /// Makes two tokens issued in the same second differ.
-    pub(super) sequence: u64,
+    pub(in crate::emulator) sequence: u64,
 }
 
 #[derive(Serialize)]
@@ -59,7 +59,7 @@ struct Claims<'a> {
 }
 
 impl Signer {
-    pub(super) fn new() -> Result<Self, SigningKeyError> {
+    pub(in crate::emulator) fn new() -> Result<Self, SigningKeyError> {
         let key = RsaKeyPair::from_pkcs8(PUBLISHED_KEY).map_err(|_| SigningKeyError)?;
         let digest = Sha256::digest(key.public_key().as_ref());
         let thumbprint: Vec<u8> = digest.iter().copied().take(20).collect();
@@ -72,7 +72,7 @@ impl Signer {
     }
 
     /// Makes a token, or nothing when the random source of the system fails.
-    pub(super) fn sign(&self, contents: &Contents<'_>) -> Option<String> {
+    pub(in crate::emulator) fn sign(&self, contents: &Contents<'_>) -> Option<String> {
         let issued = contents.issued.as_millis() / 1000;
         let claims = Claims {
             skypeid: contents.identity.strip_prefix("8:").unwrap_or(contents.identity),

@@ -5,9 +5,9 @@
 //! `identity`.
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::clock::Timestamp;
+use crate::emulator::answer::{self, Answer};
 
 /// The scopes a token can have.
 pub(super) const SCOPES: [&str; 5] = ["chat", "voip", "chat.join", "chat.join.limited", "voip.join"];
@@ -17,72 +17,9 @@ const MINUTES: (i64, i64, u32) = (60, 1440, 1440);
 /// The longest customId; the REST description says so, its schema does not.
 const MAX_CUSTOM_ID: usize = 256;
 
-/// An HTTP answer before it is put on the wire.
-#[derive(Debug, Clone)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
-    pub(super) content_type: Option<&'static str>,
-    /// Whether `api-supported-versions` is sent: not when the failure came before versions were looked at.
-    pub(super) names_versions: bool,
-    pub(super) retry_after_seconds: Option<u64>,
-}
-
-/// A success with a body.
-pub(super) fn json(status: u16, body: &impl Serialize) -> Answer {
-    Answer {
-        status,
-        body: serde_json::to_vec(body).unwrap_or_default(),
-        content_type: Some("application/json; charset=utf-8"),
-        names_versions: true,
-        retry_after_seconds: None,
-    }
-}
-
-/// A success without a body, and so without a content type.
-pub(super) fn no_content() -> Answer {
-    Answer {
-        status: 204,
-        body: Vec::new(),
-        content_type: None,
-        names_versions: true,
-        retry_after_seconds: None,
-    }
-}
-
-/// A failure in the envelope of Identity, SMS and Email.
-pub(super) fn error(status: u16, code: &str, message: &str, target: Option<&str>) -> Answer {
-    let mut inner = Map::new();
-    inner.insert("code".into(), code.into());
-    inner.insert("message".into(), message.into());
-    if let Some(target) = target {
-        inner.insert("target".into(), target.into());
-    }
-    failure(status, inner)
-}
-
-/// A failure of the version rules: it has `innerError`, spelt with a capital and null.
-pub(super) fn version_error(code: &str, message: &str) -> Answer {
-    let mut inner = Map::new();
-    inner.insert("code".into(), code.into());
-    inner.insert("message".into(), message.into());
-    inner.insert("innerError".into(), Value::Null);
-    Answer { names_versions: true, ..failure(400, inner) }
-}
-
-fn failure(status: u16, inner: Map<String, Value>) -> Answer {
-    Answer {
-        status,
-        body: json!({ "error": inner }).to_string().into_bytes(),
-        content_type: Some("application/json"),
-        names_versions: false,
-        retry_after_seconds: None,
-    }
-}
-
 /// A refusal by model validation, which happens before versions are reported.
 fn invalid(target: Option<&str>, message: &str) -> Box<Answer> {
-    Box::new(error(400, "ValidationError", message, target))
+    Box::new(answer::error(400, "ValidationError", message, target))
 }
 
 /// What a create request asks for.
@@ -219,31 +156,6 @@ pub(super) struct CreatedBody {
     pub(super) identity: IdentityBody,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) access_token: Option<TokenBody>,
-}
-
-/// The end of the year 9999, beyond which no date format here can write.
-const LAST_MILLISECOND: u64 = 253_402_300_799_999;
-
-/// A time as bodies write it: UTC, seven fractional digits, `+00:00`.
-pub(super) fn iso_8601(time: Timestamp) -> String {
-    let millis = time.as_millis().min(LAST_MILLISECOND);
-    let seconds = i64::try_from(millis / 1000).unwrap_or_default();
-    let at = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}0000+00:00",
-        at.year(),
-        u8::from(at.month()),
-        at.day(),
-        at.hour(),
-        at.minute(),
-        at.second(),
-        millis % 1000
-    )
-}
-
-/// A time as headers write it.
-pub(super) fn http_date(time: Timestamp) -> String {
-    httpdate::fmt_http_date(Timestamp::from_millis(time.as_millis().min(LAST_MILLISECOND)).to_system_time())
 }
 
 #[cfg(test)]

@@ -3,25 +3,26 @@
 //! Called by `service` once a request is authenticated and its version known. It never holds the lock while signing a
 //! token, which is the only slow step. Answers that ACS was never seen to give are guesses, listed in docs/emulator.md.
 
+mod state;
+mod token;
+mod wire;
+
 use std::time::Duration;
 
-use super::operation::Operation;
+use self::state::{IdentityView, Known};
+use self::token::Contents;
+use self::wire::{CreatedBody, IdentityBody, TokenBody};
+use super::answer::{self, Answer};
+use super::call::{Call, Principal};
+use super::operation::{Operation, Service};
 use super::service::Shared;
-use super::state::{IdentityView, Known};
-use super::token::Contents;
+use super::times;
 use super::version::Version;
-use super::wire::{self, Answer, CreatedBody, IdentityBody, TokenBody};
 
-/// An authenticated request.
-pub(super) struct Call<'a> {
-    pub(super) operation: Operation,
-    /// The identity the path names, if any.
-    pub(super) id: &'a str,
-    pub(super) version: Version,
-    pub(super) body: &'a [u8],
-    /// The number of the access key that signed the request.
-    pub(super) key: u64,
-}
+pub use state::{AccessKey, TokenState};
+pub(super) use state::{Limits, State};
+pub(super) use token::Signer;
+pub use token::SigningKeyError;
 
 /// Carries the request out. `Err` is a refusal: nothing was done.
 pub(super) fn perform(shared: &Shared, call: &Call<'_>) -> Result<Answer, Box<Answer>> {
@@ -29,59 +30,59 @@ pub(super) fn perform(shared: &Shared, call: &Call<'_>) -> Result<Answer, Box<An
         Operation::CreateIdentity => create(shared, call),
         Operation::IssueToken => {
             let request = wire::token_request(call.body)?;
-            alive(shared, call.id)?;
-            let token = issue(shared, call.id, request.scopes, request.minutes, call.key)?;
-            Ok(wire::json(200, &token))
+            alive(shared, call.parameter(0))?;
+            let token = issue(shared, call.parameter(0), request.scopes, request.minutes, key(shared, call))?;
+            Ok(answer::json(200, &token))
         }
         Operation::RevokeTokens => {
             let mut state = shared.state();
-            match state.known(call.id) {
+            match state.known(call.parameter(0)) {
                 Known::Alive => {
-                    state.revoke(call.id);
-                    Ok(wire::no_content())
+                    state.revoke(call.parameter(0));
+                    Ok(answer::no_content())
                 }
                 other => Err(Box::new(unknown(&other))),
             }
         }
         Operation::DeleteIdentity => {
             let mut state = shared.state();
-            match state.known(call.id) {
+            match state.known(call.parameter(0)) {
                 // Deleting twice is no error, as in the emulator that a Microsoft employee published.
                 Known::Alive | Known::Gone => {
-                    state.delete(call.id);
-                    Ok(wire::no_content())
+                    state.delete(call.parameter(0));
+                    Ok(answer::no_content())
                 }
                 other => Err(Box::new(unknown(&other))),
             }
         }
         Operation::GetIdentity => {
             let state = shared.state();
-            match state.view(call.id) {
-                Some(view) => Ok(wire::json(200, &body(view, call.version))),
-                None => Err(Box::new(unknown(&state.known(call.id)))),
+            match state.view(call.parameter(0)) {
+                Some(view) => Ok(answer::json(200, &body(view, call.version))),
+                None => Err(Box::new(unknown(&state.known(call.parameter(0))))),
             }
         }
-        Operation::Any => Err(Box::new(wire::error(501, "NotImplemented", "Not an operation.", None))),
+        other => Err(Box::new(super::service::not_emulated(other))),
     }
 }
 
 fn create(shared: &Shared, call: &Call<'_>) -> Result<Answer, Box<Answer>> {
-    let request = wire::create_request(call.body, call.version.is_preview())?;
+    let request = wire::create_request(call.body, call.version == Version::IDENTITY_PREVIEW)?;
     let created = shared.state().create(request.custom_id);
     let Ok(mut view) = created else {
         let message = "The emulator holds as many identities as it may. Delete some, or reset it.";
-        return Err(Box::new(wire::error(507, "EmulatorFull", message, None)));
+        return Err(Box::new(answer::error(507, "EmulatorFull", message, None)));
     };
     let access_token = if request.scopes.is_empty() {
         None
     } else {
-        let token = issue(shared, &view.id, request.scopes, request.minutes, call.key)?;
+        let token = issue(shared, &view.id, request.scopes, request.minutes, key(shared, call))?;
         if let Some(now) = shared.state().view(&view.id) {
             view = now;
         }
         Some(token)
     };
-    Ok(wire::json(201, &CreatedBody { identity: body(view, call.version), access_token }))
+    Ok(answer::json(201, &CreatedBody { identity: body(view, call.version), access_token }))
 }
 
 fn issue(
@@ -100,11 +101,19 @@ fn issue(
     };
     let contents = Contents { identity, resource: &resource, scopes: &scopes, issued, expires, sequence };
     let Some(token) = shared.signer.sign(&contents) else {
-        return Err(Box::new(super::faults::answer(500, None)));
+        return Err(Box::new(super::faults::answer(Service::Identity, 500, None)));
     };
     shared.state().record_token(&token, &contents, key);
-    shared.counters.token_issued();
-    Ok(TokenBody { token, expires_on: wire::iso_8601(expires) })
+    shared.calls.token_issued();
+    Ok(TokenBody { token, expires_on: times::iso_8601(expires) })
+}
+
+/// The key that the tokens of this call are issued with; without one, the primary key.
+fn key(shared: &Shared, call: &Call<'_>) -> u64 {
+    match call.principal {
+        Principal::Key(number) => number,
+        _ => shared.state().primary_key(),
+    }
 }
 
 /// Refuses ids that name no living identity.
@@ -117,10 +126,10 @@ fn alive(shared: &Shared, id: &str) -> Result<(), Box<Answer>> {
 fn unknown(known: &Known) -> Answer {
     let answer = match known {
         Known::Malformed => {
-            wire::error(400, "ValidationError", "Id: The identity is not well formed.", Some("Id"))
+            answer::error(400, "ValidationError", "Id: The identity is not well formed.", Some("Id"))
         }
         Known::Alive | Known::Gone | Known::Foreign => {
-            wire::error(404, "NotFound", "The identity was not found.", Some("Id"))
+            answer::error(404, "NotFound", "The identity was not found.", Some("Id"))
         }
     };
     Answer { names_versions: true, ..answer }
@@ -128,12 +137,12 @@ fn unknown(known: &Known) -> Answer {
 
 /// The identity as this version describes it.
 fn body(view: IdentityView, version: Version) -> IdentityBody {
-    if !version.is_preview() {
+    if version != Version::IDENTITY_PREVIEW {
         return IdentityBody { id: view.id, custom_id: None, last_token_issued_at: None };
     }
     IdentityBody {
         id: view.id,
         custom_id: view.custom_id,
-        last_token_issued_at: view.last_token_issued.map(wire::iso_8601),
+        last_token_issued_at: view.last_token_issued.map(times::iso_8601),
     }
 }

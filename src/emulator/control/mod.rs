@@ -4,17 +4,18 @@
 //! loopback, is refused, so that neither a foreign site nor a rebound name can reach them. Not part of ACS.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::counters::Count;
+use super::answer::{self, Answer};
+use super::calls::Count;
 use super::faults::{Commit, Effect, Fault, LONGEST};
 use super::operation::Operation;
-use super::service::Shared;
-use super::wire::{self, Answer};
+use super::service::{Origin, ReplyBody, Shared};
 
 /// More waiting faults than this are refused over HTTP.
 const MAX_FAULTS: usize = 1000;
@@ -55,58 +56,63 @@ enum CommitName {
     After,
 }
 
-/// Answers a control request; `path` is what follows `/_emulator/`.
-pub(super) fn handle(
-    shared: &Shared,
-    peer: SocketAddr,
+/// What a control request is answered with.
+pub(super) enum Reply {
+    /// An answer like any other.
+    Answer(Answer),
+    /// A response that goes on until the caller has enough.
+    Stream(http::Response<ReplyBody>),
+}
+
+/// Answers a control request; `path` is what follows `/_emulator/`, in segments.
+pub(super) async fn handle(
+    shared: &Arc<Shared>,
+    origin: Origin,
     head: &http::request::Parts,
-    path: &str,
+    path: &[String],
     body: &[u8],
-) -> Answer {
+) -> Reply {
+    Reply::Answer(answer(shared, origin.peer, head, &path.join("/"), body))
+}
+
+fn answer(shared: &Shared, peer: SocketAddr, head: &http::request::Parts, path: &str, body: &[u8]) -> Answer {
     if !peer.ip().to_canonical().is_loopback() || !is_from_no_web_page(head) {
         let message = "The emulator's control paths are for programs on this machine.";
-        return wire::error(403, "Forbidden", message, None);
+        return answer::error(403, "Forbidden", message, None);
     }
     match (head.method.as_str(), path) {
-        ("GET", "calls") => wire::json(200, &calls(shared)),
+        ("GET", "calls") => answer::json(200, &calls(shared)),
         ("GET", "identities") => {
             let ids = shared.state().alive_ids();
-            wire::json(200, &json!({ "alive": ids.len(), "ids": ids }))
+            answer::json(200, &json!({ "alive": ids.len(), "ids": ids }))
         }
         ("POST", "faults") => match fault(body) {
             Ok(_) if shared.faults.pending() >= MAX_FAULTS => {
-                wire::error(400, "TooManyFaults", "Too many faults are waiting. Reset the emulator.", None)
+                answer::error(400, "TooManyFaults", "Too many faults are waiting. Reset the emulator.", None)
             }
             Ok((operation, fault, Some(count))) => {
                 shared.faults.next(operation, fault, count);
-                wire::no_content()
+                answer::no_content()
             }
             Ok((operation, fault, None)) => {
                 shared.faults.until_cleared(operation, fault);
-                wire::no_content()
+                answer::no_content()
             }
-            Err(problem) => wire::error(400, "InvalidFault", &problem, None),
+            Err(problem) => answer::error(400, "InvalidFault", &problem, None),
         },
         ("POST", "reset") => {
-            reset(shared);
-            wire::no_content()
+            shared.reset();
+            answer::no_content()
         }
-        _ => wire::error(404, "NotFound", "There is no such control path. See docs/emulator.md.", None),
+        _ => answer::error(404, "NotFound", "There is no such control path. See docs/emulator.md.", None),
     }
-}
-
-/// Forgets identities, tokens, faults and counts; keys and addresses stay.
-pub(super) fn reset(shared: &Shared) {
-    shared.state().reset();
-    shared.faults.clear(Operation::Any);
-    shared.counters.reset();
 }
 
 /// The calls of each operation.
 fn calls(shared: &Shared) -> Map<String, Value> {
     Operation::ALL
         .iter()
-        .map(|operation| (operation.name().to_owned(), shared.counters.get(Count::Calls, *operation).into()))
+        .map(|operation| (operation.name().to_owned(), shared.calls.get(Count::Calls, *operation).into()))
         .collect()
 }
 

@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::settings::StartError;
 use crate::clock::Timestamp;
+use crate::emulator::settings::StartError;
 use crate::secret::Secret;
 
 /// How long a token is remembered: longer than any token lives, so that `Expired` can be told from `Unknown`.
@@ -20,9 +20,9 @@ const TOKEN_MEMORY: Duration = Duration::from_hours(48);
 
 /// How much is remembered at the most.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) identities: usize,
-    pub(super) tokens: usize,
+pub(in crate::emulator) struct Limits {
+    pub(in crate::emulator) identities: usize,
+    pub(in crate::emulator) tokens: usize,
 }
 
 impl Default for Limits {
@@ -88,15 +88,15 @@ struct Token {
 
 /// An identity as operations see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct IdentityView {
-    pub(super) id: String,
-    pub(super) custom_id: Option<String>,
-    pub(super) last_token_issued: Option<Timestamp>,
+pub(in crate::emulator) struct IdentityView {
+    pub(in crate::emulator) id: String,
+    pub(in crate::emulator) custom_id: Option<String>,
+    pub(in crate::emulator) last_token_issued: Option<Timestamp>,
 }
 
 /// How an id of a request relates to the resource.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Known {
+pub(in crate::emulator) enum Known {
     /// It names a living identity.
     Alive,
     /// It could be an id of this resource, but names nothing alive: deleted, or never made.
@@ -109,9 +109,9 @@ pub(super) enum Known {
 
 /// No room for another identity.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(in crate::emulator) struct Full;
 
-pub(super) struct State {
+pub(in crate::emulator) struct State {
     resource: String,
     primary: Key,
     secondary: Key,
@@ -126,7 +126,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(access_key: Option<&Secret>, limits: Limits) -> Result<Self, StartError> {
+    pub(in crate::emulator) fn new(access_key: Option<&Secret>, limits: Limits) -> Result<Self, StartError> {
         let primary = match access_key {
             Some(text) => Key {
                 number: 0,
@@ -154,18 +154,18 @@ impl State {
     }
 
     /// Forgets identities and tokens; keys and resource stay.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::emulator) fn reset(&mut self) {
         self.identities.clear();
         self.custom_ids.clear();
         self.tokens.clear();
         self.token_ages.clear();
     }
 
-    pub(super) fn resource(&self) -> &str {
+    pub(in crate::emulator) fn resource(&self) -> &str {
         &self.resource
     }
 
-    pub(super) fn key_text(&self, which: AccessKey) -> Secret {
+    pub(in crate::emulator) fn key_text(&self, which: AccessKey) -> Secret {
         match which {
             AccessKey::Primary => self.primary.text.clone(),
             AccessKey::Secondary => self.secondary.text.clone(),
@@ -173,12 +173,17 @@ impl State {
     }
 
     /// The keys a request may be signed with.
-    pub(super) fn keys(&self) -> [(u64, Vec<u8>); 2] {
+    pub(in crate::emulator) fn keys(&self) -> [(u64, Vec<u8>); 2] {
         [&self.primary, &self.secondary].map(|key| (key.number, key.bytes.clone()))
     }
 
+    /// The number of the primary key.
+    pub(in crate::emulator) fn primary_key(&self) -> u64 {
+        self.primary.number
+    }
+
     /// Replaces a key; every token issued with the old one is dead from now on.
-    pub(super) fn rotate(&mut self, which: AccessKey) {
+    pub(in crate::emulator) fn rotate(&mut self, which: AccessKey) {
         let key = Key::random(self.next_key);
         self.next_key = self.next_key.saturating_add(1);
         match which {
@@ -188,7 +193,7 @@ impl State {
     }
 
     /// Makes an identity, or finds the one that already has this customId.
-    pub(super) fn create(&mut self, custom_id: Option<String>) -> Result<IdentityView, Full> {
+    pub(in crate::emulator) fn create(&mut self, custom_id: Option<String>) -> Result<IdentityView, Full> {
         if let Some(known) = custom_id.as_ref().and_then(|custom_id| self.custom_ids.get(custom_id)) {
             let id = known.to_string();
             return self.view(&id).ok_or(Full);
@@ -212,7 +217,7 @@ impl State {
 
     /// Takes an identity of an earlier run as its own, if the id is one of ACS and there is room; says whether it is
     /// alive now.
-    pub(super) fn adopt(&mut self, id: &str) -> bool {
+    pub(in crate::emulator) fn adopt(&mut self, id: &str) -> bool {
         match self.known(id) {
             Known::Alive => true,
             Known::Malformed => false,
@@ -225,7 +230,7 @@ impl State {
         }
     }
 
-    pub(super) fn view(&self, id: &str) -> Option<IdentityView> {
+    pub(in crate::emulator) fn view(&self, id: &str) -> Option<IdentityView> {
         let identity = self.identities.get(id)?;
         Some(IdentityView {
             id: id.to_owned(),
@@ -234,7 +239,7 @@ impl State {
         })
     }
 
-    pub(super) fn known(&self, id: &str) -> Known {
+    pub(in crate::emulator) fn known(&self, id: &str) -> Known {
         if self.identities.contains_key(id) {
             return Known::Alive;
         }
@@ -252,14 +257,14 @@ impl State {
     }
 
     /// Forgets an identity, which kills its tokens and frees its customId.
-    pub(super) fn delete(&mut self, id: &str) {
+    pub(in crate::emulator) fn delete(&mut self, id: &str) {
         if let Some(custom_id) = self.identities.remove(id).and_then(|identity| identity.custom_id) {
             self.custom_ids.remove(&custom_id);
         }
     }
 
     /// Revokes every token issued to the identity so far.
-    pub(super) fn revoke(&mut self, id: &str) {
+    pub(in crate::emulator) fn revoke(&mut self, id: &str) {
         let sequence = self.sequence;
         if let Some(identity) = self.identities.get_mut(id) {
             identity.revoked_through = sequence;
@@ -267,7 +272,7 @@ impl State {
     }
 
     /// Takes the number of a token about to be issued. What is revoked later includes it, even if it is signed later.
-    pub(super) fn begin_token(&mut self, id: &str, now: Timestamp) -> Option<u64> {
+    pub(in crate::emulator) fn begin_token(&mut self, id: &str, now: Timestamp) -> Option<u64> {
         let identity = self.identities.get_mut(id)?;
         identity.last_token_issued = Some(now);
         self.sequence = self.sequence.saturating_add(1);
@@ -275,7 +280,12 @@ impl State {
     }
 
     /// Remembers a token that was signed under `sequence`.
-    pub(super) fn record_token(&mut self, text: &str, contents: &super::token::Contents<'_>, key: u64) {
+    pub(in crate::emulator) fn record_token(
+        &mut self,
+        text: &str,
+        contents: &super::token::Contents<'_>,
+        key: u64,
+    ) {
         let identity = match self.identities.get_key_value(contents.identity) {
             Some((id, _)) => Arc::clone(id),
             // Deleted while the token was being signed.
@@ -303,7 +313,7 @@ impl State {
         }
     }
 
-    pub(super) fn token_state(&self, text: &str, now: Timestamp) -> TokenState {
+    pub(in crate::emulator) fn token_state(&self, text: &str, now: Timestamp) -> TokenState {
         let Some(token) = self.tokens.get(&digest(text)) else { return TokenState::Unknown };
         let Some(identity) = self.identities.get(&token.identity) else { return TokenState::Deleted };
         if token.sequence <= identity.revoked_through {
@@ -322,12 +332,12 @@ impl State {
         }
     }
 
-    pub(super) fn alive(&self) -> usize {
+    pub(in crate::emulator) fn alive(&self) -> usize {
         self.identities.len()
     }
 
     /// The ids of all living identities, in order.
-    pub(super) fn alive_ids(&self) -> BTreeSet<String> {
+    pub(in crate::emulator) fn alive_ids(&self) -> BTreeSet<String> {
         self.identities.keys().map(|id| id.to_string()).collect()
     }
 }
