@@ -23,6 +23,8 @@ pub enum Class {
     },
     /// ACS does not accept the access key, the signature or the clock behind it.
     CredentialsRefused,
+    /// ACS does not accept the access token of the user in whose name it was asked.
+    TokenRefused,
     /// ACS will not do this, however often it is asked.
     Rejected,
     /// ACS failed; it may have done it.
@@ -39,6 +41,7 @@ impl fmt::Display for Class {
             Self::PerhapsSent => "sent, but no usable answer",
             Self::Throttled { .. } => "throttled",
             Self::CredentialsRefused => "credentials refused",
+            Self::TokenRefused => "user token refused",
             Self::Rejected => "rejected",
             Self::ServerFailed { .. } => "server failed",
         })
@@ -71,6 +74,27 @@ impl Error {
     /// What is known about what happened.
     pub fn class(&self) -> Class {
         self.0.class
+    }
+
+    /// A call that could not even be described: nothing was sent.
+    pub(super) fn unsendable(operation: &'static str, target: &str, problem: &'static str) -> Self {
+        Self::from(Detail {
+            operation,
+            class: Class::Rejected,
+            status: None,
+            code: None,
+            target: Some(target.to_owned()),
+            client_request_id: String::new(),
+            attempts: 0,
+            source: Some(Fixed(problem).into()),
+        })
+    }
+
+    /// The same failure, of another class and with another target: what a status means differs by area.
+    pub(super) fn meaning(mut self, class: Class, target: Option<&str>) -> Self {
+        self.0.class = class;
+        self.0.target = target.map(str::to_owned);
+        self
     }
 
     /// The HTTP status of the answer, if one came.

@@ -9,6 +9,7 @@ use http::StatusCode;
 
 use super::error::{Class, Detail, Error, Source};
 use super::fault::Fault;
+use super::pipeline::{Call, Proof};
 
 /// How an attempt failed.
 pub(super) enum Failure {
@@ -69,7 +70,7 @@ impl Failure {
     /// The error of a call whose last attempt failed so; `perhaps_done` counts the attempts before it too.
     pub(super) fn explain(
         self,
-        operation: &'static str,
+        call: &Call<'_>,
         perhaps_done: bool,
         client_request_id: String,
         attempts: u32,
@@ -81,10 +82,18 @@ impl Failure {
                 (Class::PerhapsSent, None, None, Some(source))
             }
             Self::Answered { status, fault, retry_after } => {
-                let class = classify(status, fault.code.as_deref(), retry_after);
+                let class = match (classify(status, fault.code.as_deref(), retry_after), call.proof) {
+                    // Chat answers 403 to users who may not, and 401 to a token that is no longer good.
+                    (Class::CredentialsRefused, Proof::User(_)) if status == StatusCode::UNAUTHORIZED => {
+                        Class::TokenRefused
+                    }
+                    (Class::CredentialsRefused, Proof::User(_)) => Class::Rejected,
+                    (class, _) => class,
+                };
                 (class, fault.code, fault.target, fault.message.map(Source::from))
             }
         };
+        let operation = call.operation;
         Detail { operation, class, status, code, target, client_request_id, attempts, source }.into()
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn word(code: &str) -> Option<String> {
 }
 
 /// A message reduced to ordinary words and short numbers; anything else, and any private value, becomes `…`.
-fn reduce(message: &str, private: &[&str]) -> Option<String> {
+pub(super) fn reduce(message: &str, private: &[&str]) -> Option<String> {
     let mut message: String = message.chars().take(4 * MAX_MESSAGE).collect();
     for value in private {
         message = without(&message, value);

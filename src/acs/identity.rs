@@ -7,12 +7,11 @@ use std::fmt;
 
 use http::Method;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::error::{Class, Detail, Error, Fixed};
-use super::pipeline::{Answer, Call, Pipeline};
+use super::body;
+use super::error::Error;
+use super::pipeline::{Call, Pipeline};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
 
@@ -96,23 +95,19 @@ impl IdentityOperations<'_> {
         first: Option<(&[&str], u16)>,
         deadline: Instant,
     ) -> Result<Created, Error> {
-        let body = json(&CreateBody {
+        let version = if custom_id.is_some() { PREVIEW } else { STABLE };
+        let body = body::json(&CreateBody {
             custom_id,
             create_token_with_scopes: first.map(|(scopes, _)| scopes),
             expires_in_minutes: first.map(|(_, minutes)| minutes),
         });
         let call = Call {
-            operation: "create_identity",
-            method: Method::POST,
-            template: "/identities",
-            id: None,
-            api_version: if custom_id.is_some() { PREVIEW } else { STABLE },
             body,
-            idempotent: false,
             private: &[custom_id.unwrap_or_default()],
+            ..Call::new("create_identity", Method::POST, "/identities", version)
         };
         let answer = self.0.send(&call, deadline).await?;
-        let created = parse::<CreatedBody>(&answer).and_then(|body| {
+        let created = body::parse::<CreatedBody>(&answer).and_then(|body| {
             let id = body.identity.id;
             if id.is_empty() {
                 return Err("the identity has an empty id");
@@ -125,7 +120,7 @@ impl IdentityOperations<'_> {
             };
             Ok(Created { id, token })
         });
-        created.map_err(|problem| unusable(&call, answer, problem))
+        created.map_err(|problem| body::unusable(&call, answer, problem))
     }
 
     /// Issues a token of exactly these scopes, valid for so many minutes.
@@ -136,34 +131,27 @@ impl IdentityOperations<'_> {
         minutes: u16,
         deadline: Instant,
     ) -> Result<Token, Error> {
-        let body = json(&IssueBody { scopes, expires_in_minutes: minutes });
+        let body = body::json(&IssueBody { scopes, expires_in_minutes: minutes });
         let call = Call {
-            operation: "issue_token",
-            method: Method::POST,
-            template: "/identities/{id}/:issueAccessToken",
-            id: Some(id),
-            api_version: STABLE,
+            ids: &[id],
             body,
             idempotent: true,
             private: &[id],
+            ..Call::new("issue_token", Method::POST, "/identities/{id}/:issueAccessToken", STABLE)
         };
         let answer = self.0.send(&call, deadline).await?;
-        parse::<TokenBody>(&answer)
+        body::parse::<TokenBody>(&answer)
             .and_then(TokenBody::read)
-            .map_err(|problem| unusable(&call, answer, problem))
+            .map_err(|problem| body::unusable(&call, answer, problem))
     }
 
     /// Revokes every token of the identity. ACS may take up to 15 minutes to stop honouring them.
     pub async fn revoke_tokens(&self, id: &str, deadline: Instant) -> Result<(), Error> {
         let call = Call {
-            operation: "revoke_tokens",
-            method: Method::POST,
-            template: "/identities/{id}/:revokeAccessTokens",
-            id: Some(id),
-            api_version: STABLE,
-            body: Vec::new(),
+            ids: &[id],
             idempotent: true,
             private: &[id],
+            ..Call::new("revoke_tokens", Method::POST, "/identities/{id}/:revokeAccessTokens", STABLE)
         };
         self.0.send(&call, deadline).await.map(drop)
     }
@@ -171,14 +159,10 @@ impl IdentityOperations<'_> {
     /// Deletes the identity and with it all its tokens. One that is gone already is deleted.
     pub async fn delete_identity(&self, id: &str, deadline: Instant) -> Result<(), Error> {
         let call = Call {
-            operation: "delete_identity",
-            method: Method::DELETE,
-            template: "/identities/{id}",
-            id: Some(id),
-            api_version: STABLE,
-            body: Vec::new(),
+            ids: &[id],
             idempotent: true,
             private: &[id],
+            ..Call::new("delete_identity", Method::DELETE, "/identities/{id}", STABLE)
         };
         match self.0.send(&call, deadline).await {
             Err(error) if error.status() == Some(404) => Ok(()),
@@ -192,40 +176,9 @@ impl TokenBody {
         if self.token.is_empty() {
             return Err("the token is empty");
         }
-        let expires_on = expiry(&self.expires_on).ok_or("expiresOn is no time")?;
+        let expires_on = body::time(&self.expires_on).ok_or("expiresOn is no time")?;
         Ok(Token { secret: Secret::new(self.token), expires_on })
     }
-}
-
-/// `expiresOn`: ISO 8601 with up to nine fractional digits (ACS writes seven) and `Z` or an offset; rounded down.
-fn expiry(text: &str) -> Option<Timestamp> {
-    let at = OffsetDateTime::parse(text.trim(), &Rfc3339).ok()?;
-    let millis = at.unix_timestamp_nanos().div_euclid(1_000_000);
-    u64::try_from(millis).ok().map(Timestamp::from_millis)
-}
-
-fn json(body: &impl Serialize) -> Vec<u8> {
-    // Structs of texts and numbers always serialise; an empty body would be answered with a plain 400.
-    serde_json::to_vec(body).unwrap_or_default()
-}
-
-/// Reads a body; its problem is a fixed text, because serde's would quote the token.
-fn parse<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, &'static str> {
-    serde_json::from_slice(&answer.body).map_err(|_| "the answer is not the JSON it should be")
-}
-
-/// A success that cannot be used: ACS has done it, and what it did is lost.
-fn unusable(call: &Call<'_>, answer: Answer, problem: &'static str) -> Error {
-    Error::from(Detail {
-        operation: call.operation,
-        class: Class::PerhapsSent,
-        status: Some(answer.status),
-        code: None,
-        target: None,
-        client_request_id: answer.client_request_id,
-        attempts: answer.attempts,
-        source: Some(Fixed(problem).into()),
-    })
 }
 
 #[cfg(test)]

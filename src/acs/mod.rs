@@ -3,13 +3,17 @@
 //! A plain client: it knows neither gRPC nor the broker nor the store, and shares no type with the emulator. It never
 //! puts a key, a signature, a token or an id into a log, an error or a `Debug` text. `app/upstream.rs` uses it.
 
+mod body;
+mod chat;
 mod connection_string;
+mod email;
 mod error;
 mod failure;
 mod fault;
 mod identity;
 mod pipeline;
 mod signing;
+mod sms;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
@@ -21,10 +25,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+pub use self::chat::{ChatOperations, Message, Page, Participant, Party, Range, Receipt, Refused, Thread};
 pub use self::connection_string::{ConnectionString, ConnectionStringError};
+pub use self::email::{EmailOperations, Mail, MailAddress, MailAttachment, MailStatus};
 pub use self::error::{BuildError, Class, Error};
 pub use self::identity::{Created, IdentityOperations, Token};
 use self::pipeline::Pipeline;
+pub use self::sms::{OptOut, OptOutChange, Sms, SmsOperations, SmsRecipient, SmsRefusal, SmsResult};
 use crate::clock::Clock;
 use crate::secret::Secret;
 
@@ -117,6 +124,21 @@ impl Client {
     /// The operations on identities and their tokens.
     pub fn identity(&self) -> IdentityOperations<'_> {
         IdentityOperations(&self.0)
+    }
+
+    /// The operations on SMS.
+    pub fn sms(&self) -> SmsOperations<'_> {
+        SmsOperations(&self.0)
+    }
+
+    /// The operations on mail.
+    pub fn email(&self) -> EmailOperations<'_> {
+        EmailOperations(&self.0)
+    }
+
+    /// The operations on chat, in the name of the user whose access token this is.
+    pub fn chat<'a>(&'a self, token: &'a Secret) -> ChatOperations<'a> {
+        ChatOperations { pipeline: &self.0, token }
     }
 
     /// The key that signs, for a fingerprint of it.

@@ -2,7 +2,7 @@
 //!
 //! One deadline covers all attempts and waits of a call. Each attempt is signed anew. The log gets method, path
 //! template, status, attempt and duration; never an id, a query beyond api-version, a header or a body.
-//! Only this file knows the HTTP client; the REST areas (`identity`) describe calls and read answers.
+//! Only this file knows the HTTP client; the REST areas (`identity`, `sms`, `email`, `chat`) describe calls and read answers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use super::signing::{Signable, http_date};
 use super::{Settings, tls};
 use crate::clock::Clock;
 use crate::retry::{Backoff, Plan, RetryAfter};
+use crate::secret::Secret;
 
 /// The largest answer that is read; real ones have about 2 KiB.
 const MAX_ANSWER: usize = 256 * 1024;
@@ -35,6 +36,11 @@ const IDLE: Duration = Duration::from_secs(30);
 /// RFC 3986's unreserved characters stay, as the official SDKs do it.
 const SEGMENT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
+/// The media type of bodies.
+pub(super) const JSON: &str = "application/json";
+/// The media type of changes to chat threads and messages.
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+
 const CLIENT_REQUEST_ID: &str = "x-ms-client-request-id";
 
 /// A call, as the REST areas describe it.
@@ -42,21 +48,64 @@ pub(super) struct Call<'a> {
     /// Its name in logs and errors.
     pub operation: &'static str,
     pub method: Method,
-    /// The path, with `{id}` where the id belongs.
+    /// The path, with names in braces where the ids belong.
     pub template: &'static str,
-    pub id: Option<&'a str>,
+    /// The ids, in the order of the braces.
+    pub ids: &'a [&'a str],
+    /// What the query says beside the version.
+    pub query: &'a [(&'static str, String)],
     pub api_version: &'static str,
+    pub proof: Proof<'a>,
+    /// Headers of this call alone.
+    pub headers: &'a [(&'static str, &'a str)],
     /// JSON, or nothing.
     pub body: Vec<u8>,
+    pub content_type: &'static str,
     /// Whether doing it twice is as good as once.
     pub idempotent: bool,
     /// Values that ACS may repeat in a message and that must not reach a log.
     pub private: &'a [&'a str],
 }
 
+/// What shows ACS who asks.
+#[derive(Clone, Copy)]
+pub(super) enum Proof<'a> {
+    /// The signature of the resource's access key.
+    AccessKey,
+    /// A user's access token: what Chat wants, and nothing else.
+    User(&'a Secret),
+}
+
+impl<'a> Call<'a> {
+    /// A call with a JSON body or none, signed with the access key.
+    pub(super) const fn new(
+        operation: &'static str,
+        method: Method,
+        template: &'static str,
+        api_version: &'static str,
+    ) -> Self {
+        Self {
+            operation,
+            method,
+            template,
+            ids: &[],
+            query: &[],
+            api_version,
+            proof: Proof::AccessKey,
+            headers: &[],
+            body: Vec::new(),
+            content_type: JSON,
+            idempotent: false,
+            private: &[],
+        }
+    }
+}
+
 /// A successful answer.
 pub(super) struct Answer {
     pub body: Vec<u8>,
+    /// The wait that `Retry-After` asks for.
+    pub retry_after: Option<Duration>,
     pub client_request_id: String,
     pub status: u16,
     pub attempts: u32,
@@ -135,8 +184,14 @@ impl Pipeline {
         let (mut attempts, mut perhaps_done) = (0, false);
         let failure = loop {
             let failure = match self.attempt(call, &url, &client_request_id, attempts + 1, deadline).await {
-                Ok((status, body)) => {
-                    return Ok(Answer { body, client_request_id, status, attempts: attempts + 1 });
+                Ok(Success { status, body, retry_after }) => {
+                    return Ok(Answer {
+                        body,
+                        retry_after,
+                        client_request_id,
+                        status,
+                        attempts: attempts + 1,
+                    });
                 }
                 Err(failure) => failure,
             };
@@ -149,15 +204,26 @@ impl Pipeline {
                 None => break failure,
             }
         };
-        Err(failure.explain(call.operation, perhaps_done, client_request_id, attempts))
+        Err(failure.explain(call, perhaps_done, client_request_id, attempts))
     }
 
     /// The address of the call; none if an id would change the path.
     fn url(&self, call: &Call<'_>) -> Option<Url> {
-        let id = utf8_percent_encode(call.id.unwrap_or_default(), &SEGMENT).to_string();
-        let path = call.template.replace("{id}", &id);
-        let url = Url::parse(&format!("{}{path}?api-version={}", self.resource.endpoint(), call.api_version))
-            .ok()?;
+        let mut path = String::new();
+        let mut ids = call.ids.iter();
+        for segment in call.template.split('/').skip(1) {
+            let id = if segment.starts_with('{') { Some(ids.next()?) } else { None };
+            path.push('/');
+            match id {
+                Some(id) => path.extend(utf8_percent_encode(id, &SEGMENT)),
+                None => path.push_str(segment),
+            }
+        }
+        let mut url = format!("{}{path}?api-version={}", self.resource.endpoint(), call.api_version);
+        for (name, value) in call.query {
+            url.extend(["&", name, "="].into_iter().chain(utf8_percent_encode(value, &SEGMENT)));
+        }
+        let url = Url::parse(&url).ok()?;
         // "." and ".." have no escaped form that URLs leave alone: they would address something else.
         (url.path() == path).then_some(url)
     }
@@ -170,7 +236,7 @@ impl Pipeline {
         client_request_id: &str,
         attempt: u32,
         deadline: Instant,
-    ) -> Result<(u16, Vec<u8>), Failure> {
+    ) -> Result<Success, Failure> {
         let turn = tokio::time::timeout_at(deadline, self.permits.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             return Err(Failure::NeverSent(Fixed("too many calls to ACS under way; no turn in time").into()));
@@ -186,7 +252,7 @@ impl Pipeline {
             Err(_) => Err(unanswered(call, &written, Fixed("no answer in time").into())),
         };
         let (status, outcome) = match &result {
-            Ok((status, _)) => (Some(*status), "ok"),
+            Ok(success) => (Some(success.status), "ok"),
             Err(failure) => (failure.status().map(|status| status.as_u16()), failure.name()),
         };
         tracing::debug!(
@@ -211,32 +277,41 @@ impl Pipeline {
         client_request_id: &str,
         written: &Arc<AtomicBool>,
     ) -> Outgoing {
-        let date = http_date(self.clock.now());
-        let path_and_query = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
-        let signature = Signable {
-            method: call.method.as_str(),
-            path_and_query: &path_and_query,
-            host: self.resource.authority(),
-            date: &date,
-            body: &call.body,
-        }
-        .sign(self.resource.access_key());
-        let mut request = self
+        let request = self
             .http
             .request(call.method.clone(), url.clone())
-            .header(ACCEPT, "application/json")
-            .header(CLIENT_REQUEST_ID, client_request_id)
-            .header("x-ms-date", date)
-            .header("x-ms-content-sha256", signature.content_sha256)
-            .header(AUTHORIZATION, signature.authorization);
+            .header(ACCEPT, JSON)
+            .header(CLIENT_REQUEST_ID, client_request_id);
+        let mut request = match call.proof {
+            Proof::User(token) => request.bearer_auth(token.expose()),
+            Proof::AccessKey => {
+                let date = http_date(self.clock.now());
+                let path_and_query = match url.query() {
+                    Some(query) => format!("{}?{query}", url.path()),
+                    None => url.path().to_owned(),
+                };
+                let signature = Signable {
+                    method: call.method.as_str(),
+                    path_and_query: &path_and_query,
+                    host: self.resource.authority(),
+                    date: &date,
+                    body: &call.body,
+                }
+                .sign(self.resource.access_key());
+                request
+                    .header("x-ms-date", date)
+                    .header("x-ms-content-sha256", signature.content_sha256)
+                    .header(AUTHORIZATION, signature.authorization)
+            }
+        };
+        for (name, value) in call.headers {
+            request = request.header(*name, *value);
+        }
         request = if call.body.is_empty() {
             request.header(CONTENT_LENGTH, 0)
         } else {
             let body = Watched { bytes: Some(Bytes::from(call.body.clone())), written: Arc::clone(written) };
-            request.header(CONTENT_TYPE, "application/json").body(reqwest::Body::wrap(body))
+            request.header(CONTENT_TYPE, call.content_type).body(reqwest::Body::wrap(body))
         };
         Outgoing(request)
     }
@@ -247,7 +322,7 @@ impl Pipeline {
         call: &Call<'_>,
         request: Outgoing,
         written: &AtomicBool,
-    ) -> Result<(u16, Vec<u8>), Failure> {
+    ) -> Result<Success, Failure> {
         let mut response = match request.0.send().await {
             Ok(response) => response,
             Err(error) => {
@@ -265,7 +340,10 @@ impl Pipeline {
         let body = read_answer(&mut response).await;
         if status.is_success() {
             return match body {
-                Ok(Some(body)) => Ok((status.as_u16(), body)),
+                Ok(Some(body)) => {
+                    let retry_after = self.retry_after(response.headers());
+                    Ok(Success { status: status.as_u16(), body, retry_after })
+                }
                 Ok(None) => Err(Failure::Unusable(status, Fixed("the answer is larger than 256 KiB").into())),
                 Err(error) => Err(Failure::PerhapsSent(error)),
             };
@@ -284,6 +362,13 @@ impl Pipeline {
         RetryAfter { millis, standard: header(headers, "retry-after"), date: header(headers, "date") }
             .wait(self.clock.now())
     }
+}
+
+/// What an attempt brought that succeeded.
+struct Success {
+    status: u16,
+    body: Vec<u8>,
+    retry_after: Option<Duration>,
 }
 
 /// A signed request. No `Debug`: it holds the signature.

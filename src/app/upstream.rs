@@ -103,7 +103,7 @@ const fn outcome(class: Class) -> &'static str {
     match class {
         Class::Throttled { .. } => "throttled",
         Class::NeverSent | Class::PerhapsSent | Class::ServerFailed { .. } => "unavailable",
-        Class::CredentialsRefused => "refused",
+        Class::CredentialsRefused | Class::TokenRefused => "refused",
         Class::Rejected => "rejected",
     }
 }
@@ -122,7 +122,7 @@ fn translate(error: acs::Error) -> Error {
             cause: Some(Arc::new(error)),
         },
         Class::CredentialsRefused => Error::AcsCredentialsRefused,
-        Class::Rejected => Error::AcsRejected {
+        Class::Rejected | Class::TokenRefused => Error::AcsRejected {
             // A request that the client itself would not send is what ACS would have called a bad request.
             status: error.status().unwrap_or(400),
             code: error.code().unwrap_or("unknown").to_owned(),

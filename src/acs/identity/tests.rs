@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use time::OffsetDateTime;
 
+use super::super::Class;
 use super::super::testing::{Play, Server, client, settings};
 use super::*;
 
@@ -136,7 +138,7 @@ fn expiry_is_read_in_every_form_acs_writes() {
         ("2022-11-16T09:48:02Z", 1_668_592_082_000),
         ("2022-11-16T11:48:02.999999999+02:00", 1_668_592_082_999),
     ] {
-        assert_eq!(expiry(text), Some(Timestamp::from_millis(millis)), "{text}");
+        assert_eq!(body::time(text), Some(Timestamp::from_millis(millis)), "{text}");
     }
     for text in [
         "",
@@ -146,7 +148,7 @@ fn expiry_is_read_in_every_form_acs_writes() {
         "1969-12-31T23:59:59Z",
         "1668592082",
     ] {
-        assert_eq!(expiry(text), None, "{text}");
+        assert_eq!(body::time(text), None, "{text}");
     }
 }
 
@@ -160,7 +162,7 @@ fn what_was_created_shows_neither_id_nor_token() {
 proptest! {
     #[test]
     fn no_expiry_text_panics(text in "[0-9TZ:.+ -]{0,40}") {
-        let _ = expiry(&text);
+        let _ = body::time(&text);
     }
 
     #[test]
@@ -171,6 +173,6 @@ proptest! {
             at.year(), u8::from(at.month()), at.day(), at.hour(), at.minute(), at.second(),
             format!("{:03}", at.millisecond()),
         );
-        prop_assert_eq!(expiry(&text), Some(Timestamp::from_millis(millis)), "{}", text);
+        prop_assert_eq!(body::time(&text), Some(Timestamp::from_millis(millis)), "{}", text);
     }
 }
