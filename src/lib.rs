@@ -12,6 +12,8 @@ pub mod metrics;
 
 pub mod broker;
 
+pub mod messaging;
+
 pub mod acs;
 pub mod auth;
 #[cfg(feature = "emulator")]
