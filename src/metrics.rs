@@ -16,6 +16,17 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MessageLabels {
+    channel: &'static str,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BucketLabels {
+    bucket: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RpcLabels {
     rpc_system_name: &'static str,
     rpc_method: &'static str,
@@ -59,6 +70,8 @@ pub struct Metrics {
     store: Timings<OperationLabels>,
     store_available: Gauge<f64, AtomicU64>,
     credential_refused: Gauge,
+    messages: Family<MessageLabels, Counter>,
+    budget_remaining: Family<BucketLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -122,6 +135,18 @@ impl Metrics {
             "1 while ACS refuses the broker's credential, else 0; page somebody",
             credential_refused.clone(),
         );
+        let messages = Family::default();
+        own.register(
+            "messages",
+            "Outcomes of messages as ACS first told them, by channel and state",
+            messages.clone(),
+        );
+        let budget_remaining = Family::default();
+        own.register(
+            "budget_remaining",
+            "What was left of a published limit of ACS when it was last used, by kind of limit",
+            budget_remaining.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             rpcs,
@@ -133,6 +158,8 @@ impl Metrics {
             store,
             store_available,
             credential_refused,
+            messages,
+            budget_remaining,
         }
     }
 
@@ -187,6 +214,16 @@ impl Metrics {
     /// Whether ACS refuses the credential, as last said.
     pub fn is_credential_refused(&self) -> bool {
         self.credential_refused.get() != 0
+    }
+
+    /// ACS told the outcome of a message.
+    pub fn message(&self, channel: &'static str, state: &'static str) {
+        self.messages.get_or_create(&MessageLabels { channel, state }).inc();
+    }
+
+    /// A budget was used and so much is left of it.
+    pub fn budget(&self, bucket: &'static str, remaining: u32) {
+        self.budget_remaining.get_or_create(&BucketLabels { bucket }).set(i64::from(remaining));
     }
 
     /// All metrics in the OpenMetrics text format.

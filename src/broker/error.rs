@@ -52,6 +52,36 @@ pub enum Error {
     /// Use a new request id.
     #[error("this request_id was used for another request; use a new one")]
     RequestIdReused,
+    /// Wait; more would be over a published limit of ACS.
+    #[error("a published rate limit of Azure Communication Services is used up; retry later")]
+    AcsLimitReached {
+        /// How long to wait.
+        retry_after: Duration,
+    },
+    /// Ask the operator to set it up.
+    #[error("no sender is configured for {channel}; an operator must set one")]
+    ChannelNotConfigured {
+        /// The channel.
+        channel: &'static str,
+    },
+    /// Only send to whom this environment may.
+    #[error("a recipient is not on the list of those that this environment may reach")]
+    RecipientNotAllowed,
+    /// Look elsewhere: it was never sent by this caller, or too long ago.
+    #[error("no such message of this caller is known")]
+    MessageNotFound,
+    /// Retry with the same request id: the outcome is found out, never sent twice.
+    #[error("it was sent, and no answer came; retry with the same request_id to learn the outcome")]
+    OutcomeUnknown {
+        /// How long to wait.
+        retry_after: Duration,
+        /// What happened, for the log.
+        #[source]
+        cause: Option<Cause>,
+    },
+    /// Start again without a cursor: what came after it is no longer kept.
+    #[error("what came after this cursor is no longer kept; start again without one")]
+    CursorExpired,
     /// Wait; ACS asks for it.
     #[error("Azure Communication Services limits the rate of requests; retry later")]
     AcsThrottled {
@@ -125,6 +155,12 @@ impl Error {
             Self::ConcurrentChange => "CONCURRENT_CHANGE",
             Self::RequestInProgress { .. } => "REQUEST_IN_PROGRESS",
             Self::RequestIdReused => "IDEMPOTENCY_KEY_REUSED",
+            Self::AcsLimitReached { .. } => "ACS_LIMIT_REACHED",
+            Self::ChannelNotConfigured { .. } => "CHANNEL_NOT_CONFIGURED",
+            Self::RecipientNotAllowed => "RECIPIENT_NOT_ALLOWED",
+            Self::MessageNotFound => "MESSAGE_NOT_FOUND",
+            Self::OutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
+            Self::CursorExpired => "CURSOR_EXPIRED",
             Self::AcsThrottled { .. } => "ACS_THROTTLED",
             Self::AcsUnavailable { .. } => "ACS_UNAVAILABLE",
             Self::AcsRejected { .. } => "ACS_REJECTED",
@@ -139,6 +175,8 @@ impl Error {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RequestInProgress { retry_after }
+            | Self::AcsLimitReached { retry_after }
+            | Self::OutcomeUnknown { retry_after, .. }
             | Self::AcsThrottled { retry_after }
             | Self::AcsUnavailable { retry_after, .. }
             | Self::StoreUnavailable { retry_after, .. } => Some(*retry_after),
@@ -146,6 +184,10 @@ impl Error {
             | Self::CallerUnauthenticated
             | Self::IdentityNotFound
             | Self::IdentityAlreadyLinked
+            | Self::ChannelNotConfigured { .. }
+            | Self::RecipientNotAllowed
+            | Self::MessageNotFound
+            | Self::CursorExpired
             | Self::ConcurrentChange
             | Self::RequestIdReused
             | Self::AcsRejected { .. }
@@ -159,6 +201,7 @@ impl Error {
     pub fn cause(&self) -> Option<&Cause> {
         match self {
             Self::AcsUnavailable { cause, .. }
+            | Self::OutcomeUnknown { cause, .. }
             | Self::StoreUnavailable { cause, .. }
             | Self::Internal { cause } => cause.as_ref(),
             _ => None,

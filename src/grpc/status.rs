@@ -172,6 +172,44 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
             Detail::ResourceInfo("the identity or the user is linked otherwise"),
             "Decide which user the ACS identity belongs to; delete the mapping that is wrong.",
         ),
+        Error::AcsLimitReached { retry_after } => (
+            Code::ResourceExhausted,
+            Detail::RetryInfo(*retry_after),
+            "Retry after RetryInfo: a published limit of ACS is used up, by you or by all callers together. Nothing was sent.",
+        ),
+        Error::ChannelNotConfigured { .. } => (
+            Code::FailedPrecondition,
+            Detail::PreconditionFailure {
+                kind: "SENDER",
+                subject: "messages",
+                description: "no sender is configured for this channel",
+            },
+            "Ask the operator of the broker to configure senders (`messages.sms.senders`, `messages.email.senders`).",
+        ),
+        Error::RecipientNotAllowed => (
+            Code::FailedPrecondition,
+            Detail::PreconditionFailure {
+                kind: "RECIPIENT",
+                subject: "messages",
+                description: "a recipient is not on the list of those that may be reached",
+            },
+            "Outside production the operator lists who may be reached. Nothing was sent, to nobody.",
+        ),
+        Error::MessageNotFound => (
+            Code::NotFound,
+            Detail::None,
+            "You sent no such message, or so long ago that it is forgotten (`messages.retention`).",
+        ),
+        Error::OutcomeUnknown { retry_after, .. } => (
+            Code::Unavailable,
+            Detail::RetryInfo(*retry_after),
+            "It was sent and no answer came. Retry with the same `request_id`: that finds out what became of it and sends nothing twice.",
+        ),
+        Error::CursorExpired => (
+            Code::OutOfRange,
+            Detail::None,
+            "Events after this cursor are no longer kept. Watch without a cursor, and ask for what you miss with GetSms and GetEmail.",
+        ),
         Error::ConcurrentChange => {
             (Code::Aborted, Detail::None, "Repeat the whole operation, from reading the identity on.")
         }

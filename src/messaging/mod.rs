@@ -5,7 +5,13 @@
 //! of that one: whoever goes on with it, after a crash or on another replica, sends the same again, which ACS takes for
 //! the same. What ACS did not answer is UNKNOWN, and is found out, never sent blindly.
 
+mod email;
+mod events;
+mod limits;
 pub mod ports;
+mod record;
+mod safety;
+mod sms;
 pub mod types;
 
 use std::sync::Arc;
@@ -14,9 +20,21 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
+pub use self::email::{EmailReport, SendEmail};
+pub use self::events::{Event, EventKind, Happened, Watch};
+use self::limits::{Bucket, Limits};
 use self::ports::{EmailSender, MessageStores, SmsSender};
-use crate::clock::Clock;
+use self::record::Record;
+pub use self::sms::{OptOut, SendSms, SmsReport};
+use self::types::{Channel, MessageId, MessageName};
+use crate::broker::error::Error;
+use crate::broker::ports::{StoreError, Taken};
+use crate::broker::types::Caller;
+use crate::clock::{Clock, Timestamp};
 use crate::metrics::Metrics;
+
+/// When to ask again for what no answer came to.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// `[messages]`: what holds for all channels. Ranges are checked by [`Settings::problems`].
 #[derive(Debug, Clone, Deserialize)]
@@ -85,6 +103,7 @@ pub struct Messaging(Arc<Parts>);
 
 struct Parts {
     settings: Settings,
+    limits: Limits,
     stores: MessageStores,
     sms: Arc<dyn SmsSender>,
     email: Arc<dyn EmailSender>,
@@ -92,4 +111,108 @@ struct Parts {
     metrics: Metrics,
     /// Work that outlives the caller who started it.
     tasks: TaskTracker,
+    /// Rung when the log of events grew.
+    tail: events::Tail,
+}
+
+impl Messaging {
+    /// Messaging over these ports. `tasks` are waited for when the process ends.
+    pub fn new(
+        settings: Settings,
+        stores: MessageStores,
+        sms: Arc<dyn SmsSender>,
+        email: Arc<dyn EmailSender>,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        tasks: TaskTracker,
+    ) -> Self {
+        let limits = Limits::new(settings.limits);
+        let tail = events::Tail::default();
+        Self(Arc::new(Parts { settings, limits, stores, sms, email, clock, metrics, tasks, tail }))
+    }
+
+    /// Runs work that goes on when its caller hangs up.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.0.tasks.spawn(work).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::internal("the work on a message ended by a bug")),
+        }
+    }
+
+    /// The record of a request of this caller.
+    async fn record(
+        &self,
+        channel: Channel,
+        caller: &Caller,
+        name: MessageName,
+    ) -> Result<(MessageId, Record), Error> {
+        let id = match name {
+            MessageName::Id(id) => id,
+            MessageName::Request(request) => MessageId::of(channel, caller, &request),
+        };
+        let kept = self.0.stores.messages.get(&id).await?.ok_or(Error::MessageNotFound)?;
+        let record = Record::read(&kept.bytes)?;
+        if !record.is_of(caller) {
+            return Err(Error::MessageNotFound);
+        }
+        Ok((id, record.seen(self.0.clock.now())))
+    }
+
+    /// Takes a call's cost out of its budget, or says when to come back.
+    async fn take(&self, bucket: &Bucket, caller: &Caller, cost: u32) -> Result<(), Error> {
+        if bucket.limits.is_empty() {
+            return Ok(());
+        }
+        match self.0.stores.budgets.take_fair(&bucket.name, caller.name(), &bucket.limits, cost).await? {
+            Taken::Go { remaining } => {
+                self.0.metrics.budget(bucket.kind, remaining);
+                Ok(())
+            }
+            Taken::ComeBack { after } => Err(Error::AcsLimitReached { retry_after: after }),
+        }
+    }
+
+    /// Stops the whole fleet from using a bucket for a while, because ACS asked for it.
+    async fn pause(&self, bucket: &Bucket, time: Duration) {
+        if let Err(error) = self.0.stores.budgets.pause(&bucket.name, time).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a pause is not shared with the fleet");
+        }
+    }
+
+    /// Nothing was sent: a request that is new is forgotten, so that asking again starts afresh; one that was asked for
+    /// before stays as it was, open to whoever asks next.
+    async fn give_back(&self, id: &MessageId, version: u64, mut record: Record, now: Timestamp) {
+        let messages = &self.0.stores.messages;
+        let given_back = if version == 1 {
+            messages.remove(id, version).await.map(drop)
+        } else {
+            record.release(now);
+            messages.replace(id, version, &record.bytes(), self.0.settings.retention).await.map(drop)
+        };
+        report(given_back, "a request id is held until it lapses");
+    }
+
+    /// Keeps what became of a request. If the store fails now, the upstream ids still keep ACS from doing it again.
+    async fn keep(&self, id: &MessageId, version: u64, record: &Record) {
+        let keep = self.0.settings.retention;
+        let kept = self.0.stores.messages.replace(id, version, &record.bytes(), keep).await;
+        report(kept.map(drop), "an outcome is not kept; asking again will find it out");
+    }
+
+    async fn keep_links(&self, id: &MessageId, links: &[(String, u32)]) {
+        if !links.is_empty() {
+            let kept = self.0.stores.messages.link(links, id, self.0.settings.retention).await;
+            report(kept, "a delivery report may not find its message");
+        }
+    }
+}
+
+/// Logs a failure of the store that changes nothing for the caller.
+fn report(result: Result<(), StoreError>, what: &'static str) {
+    if let Err(error) = result {
+        tracing::warn!(error = &error as &dyn std::error::Error, "{what}");
+    }
 }

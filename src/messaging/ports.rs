@@ -51,8 +51,12 @@ pub trait MessageStore: Send + Sync {
     async fn remove(&self, id: &MessageId, expected: u64) -> Result<bool, StoreError>;
 
     /// Remembers for `keep` that these ids of ACS belong to that record; the number tells which part of it.
-    async fn link(&self, upstream: &[(String, u32)], id: &MessageId, keep: Duration)
-    -> Result<(), StoreError>;
+    async fn link(
+        &self,
+        upstream: &[(String, u32)],
+        id: &MessageId,
+        keep: Duration,
+    ) -> Result<(), StoreError>;
 
     /// The record and the part of it that an id of ACS belongs to.
     async fn linked(&self, upstream: &str) -> Result<Option<(MessageId, u32)>, StoreError>;

@@ -155,7 +155,8 @@ impl MessageId {
     /// Reads an id that was given out: the channel's name, `_`, 32 hexadecimal digits.
     pub fn parse(channel: Channel, text: &str) -> Result<Self, Invalid> {
         let hex = text.strip_prefix(channel.name()).and_then(|rest| rest.strip_prefix('_'));
-        let is_ours = |hex: &&str| hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_ours =
+            |hex: &&str| hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         match hex.filter(is_ours) {
             Some(_) => Ok(Self(text.to_owned())),
             None => Err(Invalid("must be an id that this service gave out".into())),

@@ -1,0 +1,180 @@
+//! What is kept of a request to send: who asked, what became of it, and who is working on it.
+//!
+//! Pure. It holds no text, no subject and no file: what is to be sent is never kept, because whoever asks again brings
+//! it along, and the upstream ids are made of the record's own id. Used by `sms` and `email`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::types::{Channel, Failure, Outcome, State};
+use crate::broker::error::Error;
+use crate::broker::types::Caller;
+use crate::clock::Timestamp;
+
+/// When to ask again for a request that somebody works on: most are done by then.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A fingerprint of everything a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fingerprint(String);
+
+impl Fingerprint {
+    /// Of these parts, in order. Each is told from the next by its length.
+    pub(super) fn of<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
+        let mut digest = Sha256::new();
+        for part in parts {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        Self(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// A request to send and what became of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    channel: Channel,
+    caller: String,
+    fingerprint: Fingerprint,
+    /// When it was first asked for; upstream ids count from here.
+    pub(super) created: Timestamp,
+    /// Until when one replica has it to itself.
+    claimed_until: Timestamp,
+    /// The tag it was sent with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tag: Option<String>,
+    /// Of a mail, how far the sending as a whole has come.
+    pub(super) state: State,
+    /// Of a mail, why the sending as a whole failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) failure: Option<Failure>,
+    /// What became of it for each recipient, in the order asked for.
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+/// What to do about a request that is known already.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Its end is known: answer with it.
+    Settled,
+    /// Nobody works on it and its end is not known: take it over.
+    Open,
+}
+
+impl Record {
+    /// A request that is asked for the first time, claimed for `hold`.
+    pub(super) fn new(
+        channel: Channel,
+        caller: &Caller,
+        fingerprint: Fingerprint,
+        recipients: impl IntoIterator<Item = String>,
+        now: Timestamp,
+        hold: Duration,
+    ) -> Self {
+        let outcome =
+            |to| Outcome { to, upstream_id: None, state: State::Accepted, failure: None, updated: now };
+        Self {
+            channel,
+            caller: caller.name().to_owned(),
+            fingerprint,
+            created: now,
+            claimed_until: now.plus(hold),
+            tag: None,
+            state: State::Accepted,
+            failure: None,
+            outcomes: recipients.into_iter().map(outcome).collect(),
+        }
+    }
+
+    /// Reads what was kept.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice(bytes).map_err(|_| Error::internal("a record of a message cannot be read"))
+    }
+
+    /// As it is kept.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        // Structs of texts and numbers always serialise.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Whether this caller may know of it.
+    pub(super) fn is_of(&self, caller: &Caller) -> bool {
+        self.caller == caller.name()
+    }
+
+    /// Whether the request that is asked for now is this one, and what to do about it.
+    pub(super) fn meet(&self, fingerprint: &Fingerprint, now: Timestamp) -> Result<Known, Error> {
+        if self.fingerprint != *fingerprint {
+            return Err(Error::RequestIdReused);
+        }
+        if !self.is_open() {
+            return Ok(Known::Settled);
+        }
+        let left = self.claimed_until.since(now);
+        if left.is_zero() {
+            Ok(Known::Open)
+        } else {
+            Err(Error::RequestInProgress { retry_after: left.min(ASK_AGAIN) })
+        }
+    }
+
+    /// Whether ACS has not yet said what it makes of some part of it.
+    pub(super) fn is_open(&self) -> bool {
+        let open = |state| matches!(state, State::Accepted | State::Unknown);
+        match self.channel {
+            Channel::Email => open(self.state),
+            Channel::Sms | Channel::Chat => self.outcomes.iter().any(|outcome| open(outcome.state)),
+        }
+    }
+
+    /// Takes it for `hold`.
+    pub(super) fn claim(&mut self, now: Timestamp, hold: Duration) {
+        self.claimed_until = now.plus(hold);
+    }
+
+    /// Lets whoever asks next take it.
+    pub(super) fn release(&mut self, now: Timestamp) {
+        self.claimed_until = now;
+    }
+
+    /// The outcomes as they are now: what somebody once had claimed and never finished is not known.
+    pub(super) fn seen(mut self, now: Timestamp) -> Self {
+        if self.claimed_until > now {
+            return self;
+        }
+        let mut is_known = false;
+        for outcome in &mut self.outcomes {
+            // With an id ACS has it; with a failure ACS has refused it for now.
+            if outcome.upstream_id.is_some() || outcome.failure.is_some() {
+                is_known = true;
+            } else if outcome.state == State::Accepted {
+                outcome.state = State::Unknown;
+            }
+        }
+        if self.channel == Channel::Email && self.state == State::Accepted && !is_known {
+            self.state = State::Unknown;
+        }
+        self
+    }
+
+    /// Moves one recipient forward; says whether that changed anything.
+    pub(super) fn advance(
+        &mut self,
+        part: usize,
+        state: State,
+        failure: Option<Failure>,
+        now: Timestamp,
+    ) -> bool {
+        match self.outcomes.get_mut(part) {
+            Some(outcome) if outcome.state.may_become(state) && outcome.state != state => {
+                outcome.state = state;
+                outcome.failure = failure;
+                outcome.updated = now;
+                true
+            }
+            _ => false,
+        }
+    }
+}
