@@ -21,7 +21,13 @@ fn samples() -> Vec<Failure> {
         Error::AcsCredentialsRefused,
         Error::StoreUnavailable { retry_after: Duration::from_secs(1), cause: Some(cause.clone()) },
         Error::DeadlineExceeded,
-        Error::Internal { cause: Some(cause) },
+        Error::Internal { cause: Some(cause.clone()) },
+        Error::AcsLimitReached { retry_after: Duration::from_secs(3) },
+        Error::ChannelNotConfigured { channel: "sms" },
+        Error::RecipientNotAllowed,
+        Error::MessageNotFound,
+        Error::OutcomeUnknown { retry_after: Duration::from_secs(2), cause: Some(cause) },
+        Error::CursorExpired,
     ];
     let transport = [
         Refusal::Overloaded,
@@ -50,13 +56,19 @@ fn position(failure: &Failure) -> usize {
             Error::StoreUnavailable { .. } => 11,
             Error::DeadlineExceeded => 12,
             Error::Internal { .. } => 13,
+            Error::AcsLimitReached { .. } => 14,
+            Error::ChannelNotConfigured { .. } => 15,
+            Error::RecipientNotAllowed => 16,
+            Error::MessageNotFound => 17,
+            Error::OutcomeUnknown { .. } => 18,
+            Error::CursorExpired => 19,
         },
         Failure::Transport(refusal) => match refusal {
-            Refusal::Overloaded => 14,
-            Refusal::MessageTooLarge => 15,
-            Refusal::MessageMalformed => 16,
-            Refusal::MethodUnknown => 17,
-            Refusal::CompressionUnsupported => 18,
+            Refusal::Overloaded => 20,
+            Refusal::MessageTooLarge => 21,
+            Refusal::MessageMalformed => 22,
+            Refusal::MethodUnknown => 23,
+            Refusal::CompressionUnsupported => 24,
         },
     }
 }
@@ -65,7 +77,7 @@ fn position(failure: &Failure) -> usize {
 fn every_failure_has_a_sample_and_a_reason_of_its_own() {
     let samples = samples();
     let positions: Vec<_> = samples.iter().map(position).collect();
-    assert_eq!(positions, (0..19).collect::<Vec<_>>());
+    assert_eq!(positions, (0..25).collect::<Vec<_>>());
     let mut reasons: Vec<_> = samples.iter().map(Failure::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();

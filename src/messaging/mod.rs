@@ -12,6 +12,10 @@ pub mod ports;
 mod record;
 mod safety;
 mod sms;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 use std::sync::Arc;
