@@ -3,6 +3,8 @@
 //! Here `acs::Error` becomes the core's error. What ACS wrote goes to the log in the client's reduced form and never
 //! into an answer to a caller. It decides nothing about identities or tokens; `broker` does.
 
+mod channels;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +68,16 @@ impl Upstream {
         started: Instant,
         result: Result<T, acs::Error>,
     ) -> Result<T, Error> {
+        self.told(operation, started, result).map_err(translate)
+    }
+
+    /// Counts, times and logs the end of a call.
+    fn told<T>(
+        &self,
+        operation: &'static str,
+        started: Instant,
+        result: Result<T, acs::Error>,
+    ) -> Result<T, acs::Error> {
         let took = started.elapsed();
         let error = match result {
             Ok(value) => {
@@ -95,7 +107,7 @@ impl Upstream {
             }
             _ => tracing::warn!(operation, error = %error, cause = %causes(&error), "ACS call failed"),
         }
-        Err(translate(error))
+        Err(error)
     }
 }
 
