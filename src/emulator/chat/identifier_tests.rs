@@ -1,4 +1,4 @@
-//! The rules of `identifier`.
+//! Every kind of identifier in both directions, and what is refused.
 
 use proptest::prelude::*;
 use serde_json::json;

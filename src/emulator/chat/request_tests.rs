@@ -1,4 +1,4 @@
-//! The rules of `request`.
+//! What a request may say, and that no body makes reading fail.
 
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! The rules of `store`.
+//! What is kept, what goes first when there is no room, and that every count is right.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The rules of `thread`.
+//! Numbers and order of messages within a thread, and its pages.
 
 use proptest::prelude::*;
 
