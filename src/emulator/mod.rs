@@ -18,6 +18,7 @@ mod faults;
 mod feed;
 mod handle;
 mod identity;
+mod inbox;
 mod issuer;
 mod mailbox;
 mod operation;
@@ -77,6 +78,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Emulator
         email: email::Email::new(&settings),
         chat: chat::Chat::new(&settings),
         events: events::Events::new(&settings),
+        watchers: control::Watchers::default(),
         large_bodies: service::large_bodies(),
         settings,
     });
