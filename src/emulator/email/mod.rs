@@ -45,6 +45,11 @@ pub(super) fn sending_domain(_shared: &Shared, _call: &Call<'_>) -> Option<Strin
     None
 }
 
-pub(super) fn engage(_shared: &Shared, _operation_id: &str, _recipient: &str, _kind: &str) -> Result<(), String> {
+pub(super) fn engage(
+    _shared: &Shared,
+    _operation_id: &str,
+    _recipient: &str,
+    _kind: &str,
+) -> Result<(), String> {
     Err("there is no such mail".into())
 }
