@@ -112,9 +112,8 @@ EXAMPLES = [
 
 CHAT_ERROR_SHAPE = {"CommunicationError": {"Code": "string", "Message?": "string", "Details": ["exactly"]}}
 
-# Published examples of events: (kind or None for all, place, shape there or None for "not there", reason).
-# A recipient that is in no schema and in no example of the newer events.
-_OLD = "Older name beside the newer …CommunicationIdentifier; the example has it, the event's own schema does not."
+# Published examples of events: (kind or None for all, key of the data, shape there or None for "may be there", reason).
+_OLD = "Older name beside the newer …CommunicationIdentifier: the examples have it, the schema of the event does not."
 EVENTS = [
     (None, ["senderId"], None, _OLD),
     (None, ["recipientId"], None, _OLD),
@@ -138,5 +137,5 @@ EVENTS = [
 ]
 # The keys of these are compared without case: the examples write MessageId, the schema messageId, the documentation Tag.
 WITHOUT_CASE = ("SMSReceived", "SMSDeliveryReportReceived")
-# Properties that the documentation of an event names and its published schema does not.
-EVENT_EXTRAS = {"SMSReceived": ["segmentCount"]}
+# Properties that examples or documentation of an event name and its published schema does not.
+EVENT_EXTRAS = ["segmentCount", "senderId", "recipientId", "createdBy", "editedBy", "deletedBy", "members"]

@@ -94,8 +94,8 @@ class Schemas:
     def of_event(self, kind, data):
         if kind not in self.all["events"]:
             return [f"{kind} is no published event"]
-        extras = exceptions.EVENT_EXTRAS.get(kind, [])
-        return self.violations(self.all["events"][kind], {key: value for key, value in data.items() if key not in extras})
+        known = {key: value for key, value in data.items() if key not in exceptions.EVENT_EXTRAS}
+        return self.violations(self.all["events"][kind], known)
 
 
 class Coverage:
