@@ -64,6 +64,7 @@ pub(super) struct Shared {
     pub(super) email: email::Email,
     pub(super) chat: chat::Chat,
     pub(super) events: events::Events,
+    pub(super) watchers: control::Watchers,
     pub(super) large_bodies: Semaphore,
 }
 

@@ -11,6 +11,13 @@ use super::settings::Settings;
 /// The mail of the resource.
 pub(super) struct Email;
 
+pub(super) struct Attachment {
+    pub(super) name: String,
+    pub(super) content_type: String,
+    pub(super) bytes: hyper::body::Bytes,
+    pub(super) content_id: Option<String>,
+}
+
 impl Email {
     pub(super) fn new(_settings: &Settings) -> Self {
         Self
@@ -18,6 +25,32 @@ impl Email {
 
     /// Forgets all mail.
     pub(super) fn reset(&self) {}
+
+    pub(super) fn newest_first(
+        &self,
+        _see: &mut dyn FnMut(super::mailbox::Message) -> std::ops::ControlFlow<()>,
+    ) {
+    }
+
+    pub(super) fn find(&self, _id: &str) -> Option<super::mailbox::Detailed> {
+        None
+    }
+
+    pub(super) fn html(&self, _id: &str) -> Option<String> {
+        None
+    }
+
+    pub(super) fn source(&self, _id: &str) -> Option<String> {
+        None
+    }
+
+    pub(super) fn attachment(&self, _id: &str, _index: usize) -> Option<Attachment> {
+        None
+    }
+
+    pub(super) fn count(&self) -> usize {
+        0
+    }
 }
 
 /// Carries the request out. `Err` is a refusal: nothing was done.
@@ -29,4 +62,13 @@ pub(super) fn perform(_shared: &Shared, call: &Call<'_>) -> Result<Answer, Box<A
 /// asked for.
 pub(super) fn sending_domain(_shared: &Shared, _call: &Call<'_>) -> Option<String> {
     None
+}
+
+pub(super) fn engage(
+    _shared: &Shared,
+    _operation_id: &str,
+    _recipient: &str,
+    _kind: &str,
+) -> Result<(), String> {
+    Err("there is no such mail".into())
 }

@@ -16,6 +16,8 @@ use super::guarded;
 pub(super) const MOST_ATTACHMENTS: usize = 500;
 /// A preview grows no larger than this: a small mail may name a large picture many times.
 const LARGEST_PREVIEW: usize = 32 * 1024 * 1024;
+/// More places of pictures than this are left alone.
+const MOST_PLACES: usize = 5_000;
 /// The longest name of a file, in characters.
 const LONGEST_NAME: usize = 120;
 /// The pictures that are put in place. SVG is not among them, for it is a document.
@@ -44,8 +46,10 @@ pub(super) fn attachment(name: &str, bytes: Bytes) -> Answer {
     let name = file_name(name);
     let ascii: String = name.chars().map(|c| if c.is_ascii() { c } else { '_' }).collect();
     let encoded = utf8_percent_encode(&name, PLAIN);
-    guarded(answer::content("application/octet-stream", bytes), NOTHING)
-        .with_header("content-disposition", format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{encoded}"))
+    guarded(answer::content("application/octet-stream", bytes), NOTHING).with_header(
+        "content-disposition",
+        format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{encoded}"),
+    )
 }
 
 /// The mail as a document: under a policy, and with the pictures it carries (content id, type, bytes) in place.
@@ -71,7 +75,8 @@ fn with_pictures(html: &str, pictures: &[(String, String)]) -> String {
     if pictures.is_empty() {
         return html.to_owned();
     }
-    while let Some(at) = find_scheme(rest) {
+    for _ in 0..MOST_PLACES {
+        let Some(at) = find_scheme(rest) else { break };
         let (before, from) = rest.split_at(at);
         out.push_str(before);
         let (scheme, after) = from.split_at("cid:".len());
@@ -114,7 +119,9 @@ pub(super) fn file_name(name: &str) -> String {
     };
     let stem = kept.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
     let is_device = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
-        || (stem.len() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")) && stem.ends_with(|c: char| c.is_ascii_digit()));
+        || (stem.len() == 4
+            && (stem.starts_with("COM") || stem.starts_with("LPT"))
+            && stem.ends_with(|c: char| c.is_ascii_digit()));
     match kept.as_str() {
         "" => "attachment".to_owned(),
         kept if is_device => format!("_{kept}"),

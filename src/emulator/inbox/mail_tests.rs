@@ -50,7 +50,11 @@ fn attachments_are_bytes_to_keep_whatever_they_are() {
 #[test]
 fn a_preview_begins_with_its_policy_and_is_sandboxed() {
     let answer = preview("<p>Hello", std::iter::empty());
-    assert!(text(&answer).starts_with("<!doctype html><meta charset=\"utf-8\"><meta http-equiv=\"Content-Security-Policy\""));
+    assert!(
+        text(&answer).starts_with(
+            "<!doctype html><meta charset=\"utf-8\"><meta http-equiv=\"Content-Security-Policy\""
+        )
+    );
     assert!(text(&answer).ends_with("<p>Hello"));
     assert!(header(&answer, "content-security-policy").ends_with("; sandbox"));
 }

@@ -29,8 +29,7 @@ const SCRIPT: [&str; 6] = [
 /// The page put together, and its policy, which allows this very script and no other.
 static PAGE: LazyLock<(Bytes, String)> = LazyLock::new(|| {
     let script = SCRIPT.concat();
-    let page =
-        include_str!("page.html").replace("/*STYLE*/", STYLE).replace("/*SCRIPT*/", &script);
+    let page = include_str!("page.html").replace("/*STYLE*/", STYLE).replace("/*SCRIPT*/", &script);
     let hash = STANDARD.encode(Sha256::digest(script.as_bytes()));
     // Styles are allowed inline because a frame of `srcdoc` inherits this policy, and mail is styled inline. Frames from
     // anywhere are not: that is what stops a link in a mail from loading its target into the mail's frame.
@@ -49,12 +48,14 @@ pub(super) fn handle(shared: &Shared, path: &[&str]) -> Option<Answer> {
             let (page, policy) = &*PAGE;
             Some(guarded(answer::content("text/html; charset=utf-8", page.clone()), policy))
         }
-        ["emails", id, "source"] => {
-            Some(mail::source(shared.email.source(id)?))
-        }
+        ["emails", id, "source"] => Some(mail::source(shared.email.source(id)?)),
         ["emails", id, "preview"] => {
-            let attachments = (0..mail::MOST_ATTACHMENTS).map_while(|index| shared.email.attachment(id, index));
-            Some(mail::preview(&shared.email.html(id)?, attachments.map(|file| (file.content_id, file.content_type, file.bytes))))
+            let attachments =
+                (0..mail::MOST_ATTACHMENTS).map_while(|index| shared.email.attachment(id, index));
+            Some(mail::preview(
+                &shared.email.html(id)?,
+                attachments.map(|file| (file.content_id, file.content_type, file.bytes)),
+            ))
         }
         ["emails", id, "attachments", index] => {
             let file = shared.email.attachment(id, index.parse().ok()?)?;
@@ -99,7 +100,9 @@ mod tests {
     fn the_page_names_no_other_origin_and_makes_no_element_from_text() {
         let page = std::str::from_utf8(&PAGE.0).unwrap();
         let without_names = page.replace("http://www.w3.org/2000/svg", "");
-        for forbidden in ["http://", "https://", "innerHTML", "insertAdjacentHTML", "document.write", "eval(", " onclick="] {
+        for forbidden in
+            ["http://", "https://", "innerHTML", "insertAdjacentHTML", "document.write", "eval(", " onclick="]
+        {
             assert!(!without_names.contains(forbidden), "{forbidden}");
         }
     }
@@ -114,7 +117,8 @@ mod tests {
             mail::attachment("a", Bytes::new()),
         ];
         for answer in others.into_iter().chain([page]) {
-            let header = |name| answer.headers.iter().find(|(each, _)| *each == name).map(|(_, value)| value.as_str());
+            let header =
+                |name| answer.headers.iter().find(|(each, _)| *each == name).map(|(_, value)| value.as_str());
             assert!(header("content-security-policy").unwrap().starts_with("default-src 'none'; "));
             assert_eq!(header("x-content-type-options"), Some("nosniff"));
             assert_eq!(header("referrer-policy"), Some("no-referrer"));
