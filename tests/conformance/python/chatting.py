@@ -3,6 +3,8 @@
 People are made by the Identity SDK, as an application would; the same cases judge both kinds of chat client.
 """
 
+import json
+
 from azure.communication.chat import ChatClient, ChatParticipant, ChatThreadClient, CommunicationTokenCredential
 from azure.communication.chat.aio import ChatClient as AsyncChatClient
 from azure.communication.chat.aio import ChatThreadClient as AsyncChatThreadClient
@@ -58,7 +60,7 @@ class Chat(judge.Judge):
     def communication_error(self, status, code, call):
         """The error of a call that chat refuses in its own words, as they came."""
         error = self.refused(status, call)
-        body = error.response.json()["CommunicationError"]
+        body = json.loads(error.response.text())["CommunicationError"]
         self.assertEqual(body["Code"], code)
         self.assertEqual(body["Details"], [])
         return body
