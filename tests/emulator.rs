@@ -12,6 +12,10 @@
 )]
 
 mod emulator {
+    pub(crate) mod chat;
+    pub(crate) mod chat_events;
+    pub(crate) mod chat_lists;
+    pub(crate) mod chat_rules;
     pub(crate) mod control;
     pub(crate) mod faults;
     pub(crate) mod harness;
