@@ -32,6 +32,8 @@ mod signature;
 mod sms;
 mod throttle;
 mod times;
+#[cfg(test)]
+mod trial;
 mod version;
 
 use std::net::SocketAddr;
