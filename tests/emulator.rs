@@ -13,10 +13,12 @@
 
 mod emulator {
     pub(crate) mod control;
+    pub(crate) mod email;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod lifecycle;
     pub(crate) mod operations;
     pub(crate) mod refusals;
+    pub(crate) mod sms;
     pub(crate) mod transport;
 }
