@@ -543,11 +543,12 @@ async fn however_many_are_sent_no_more_is_kept_than_the_bounds_allow() {
         let number = format!("+14255550{round:03}");
         super::receive(trial.shared(), &number, FROM, "STOP").unwrap();
     }
-    let state = trial.shared().sms.state();
-    assert_eq!(state.messages.len(), 300);
-    assert_eq!(state.repeats.len(), 300);
-    assert_eq!(state.opt_outs.len(), 200);
-    drop(state);
+    {
+        let state = trial.shared().sms.state();
+        assert_eq!(state.messages.len(), 300);
+        assert_eq!(state.repeats.len(), 300);
+        assert_eq!(state.opt_outs.len(), 200);
+    }
     trial.pass(A_WHILE).await;
     assert_eq!(trial.shared().scheduler.pending(), 1, "only the sweep is left");
 }
