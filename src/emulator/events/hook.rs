@@ -155,8 +155,7 @@ impl Hook {
             self.shuffle(&mut due);
         }
         self.batch = due.into();
-        self.from_batch(now)
-            .unwrap_or_else(|| Step::Rest(self.due.first().map(|(due, _)| due.since(now))))
+        self.from_batch(now).unwrap_or_else(|| Step::Rest(self.due.first().map(|(due, _)| due.since(now))))
     }
 
     /// The next event of the batch that still waits and is due.

@@ -75,7 +75,13 @@ impl Outbox {
         for hook in self.hooks.iter_mut().filter(|hook| hook.webhook.wants(happening.kind)) {
             gone.extend(hook.push(&happening).map(|sequence| (hook.id, sequence)));
             let url = Arc::from(hook.webhook.url.as_str());
-            deliveries.push(Delivery { hook: hook.id, url, status: Status::Pending, attempts: 0, last: None });
+            deliveries.push(Delivery {
+                hook: hook.id,
+                url,
+                status: Status::Pending,
+                attempts: 0,
+                last: None,
+            });
         }
         self.kept.push_back(Record { happening, weight, deliveries });
         self.weight = self.weight.saturating_add(weight);
