@@ -432,6 +432,26 @@ async fn nobody_listening_is_seen_in_the_list_and_asked_again() {
 }
 
 #[tokio::test]
+async fn https_to_a_certificate_that_nobody_trusts_is_no_connection() {
+    let world = world().await;
+    // The emulator itself is such a server.
+    world.set(json!([{ "url": format!("https://{}/", world.handle.tls_addr()) }]));
+    world.until(|| world.webhook()["validation"]["last"] == "no connection").await;
+    assert_eq!(world.webhook()["validation"]["state"], "pending");
+}
+
+#[tokio::test]
+async fn a_clock_at_its_end_makes_no_flood() {
+    let (world, receiver) = (world().await, Receiver::start(|_| (500, Vec::new(), String::new())).await);
+    world.handle.advance(Duration::MAX);
+    let started = Instant::now();
+    world.hook(&receiver, json!({}));
+    world.emit(1);
+    receiver.until(5, Seen::asks).await;
+    assert!(started.elapsed() >= Duration::from_millis(200), "50 ms after each");
+}
+
+#[tokio::test]
 async fn the_oldest_events_go_and_what_waited_of_them_is_counted() {
     let settings = Settings { max_messages: 5, ..Settings::on_free_ports() };
     let (world, receiver) =
