@@ -18,7 +18,9 @@ mod faults;
 mod feed;
 mod handle;
 mod identity;
+mod inbox;
 mod issuer;
+mod magic;
 mod mailbox;
 mod operation;
 mod random;
@@ -26,6 +28,7 @@ mod scheduler;
 mod server;
 mod service;
 mod settings;
+mod shelf;
 mod signature;
 mod sms;
 mod throttle;
@@ -78,6 +81,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Emulator
         email: email::Email::new(&settings),
         chat: chat::Chat::new(&settings),
         events: events::Events::new(&settings, tasks.clone(), cancel.clone())?,
+        watchers: control::Watchers::default(),
         large_bodies: service::large_bodies(),
         settings,
     });

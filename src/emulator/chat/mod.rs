@@ -19,6 +19,24 @@ impl Chat {
 
     /// Forgets all threads.
     pub(super) fn reset(&self) {}
+
+    pub(super) fn newest_first(
+        &self,
+        _see: &mut dyn FnMut(super::mailbox::Message) -> std::ops::ControlFlow<()>,
+    ) {
+    }
+
+    pub(super) fn find(&self, _id: &str) -> Option<super::mailbox::Detailed> {
+        None
+    }
+
+    pub(super) fn count(&self) -> usize {
+        0
+    }
+
+    pub(super) fn threads(&self, _limit: usize) -> Vec<serde_json::Value> {
+        Vec::new()
+    }
 }
 
 /// Carries the request out. `Err` is a refusal: nothing was done.
