@@ -13,6 +13,7 @@
 
 mod emulator {
     pub(crate) mod control;
+    pub(crate) mod events;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod lifecycle;
