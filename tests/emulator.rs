@@ -23,6 +23,7 @@ mod emulator {
     pub(crate) mod control_state;
     pub(crate) mod control_stream;
     pub(crate) mod control_wait;
+    pub(crate) mod events;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod lifecycle;
