@@ -24,11 +24,13 @@ mod emulator {
     pub(crate) mod control_state;
     pub(crate) mod control_stream;
     pub(crate) mod control_wait;
+    pub(crate) mod email;
     pub(crate) mod events;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod lifecycle;
     pub(crate) mod operations;
     pub(crate) mod refusals;
+    pub(crate) mod sms;
     pub(crate) mod transport;
 }
