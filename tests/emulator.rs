@@ -13,8 +13,12 @@
 
 mod emulator {
     pub(crate) mod control;
+    pub(crate) mod entra;
     pub(crate) mod faults;
     pub(crate) mod harness;
+    pub(crate) mod identity_assignments;
+    pub(crate) mod identity_exchanges;
+    pub(crate) mod identity_revocation;
     pub(crate) mod lifecycle;
     pub(crate) mod operations;
     pub(crate) mod refusals;
