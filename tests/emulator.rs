@@ -11,9 +11,20 @@
     reason = "a panic here is a failed test"
 )]
 
+#[path = "support/emulator_control.rs"]
+mod emulator_control;
+
 mod emulator {
     pub(crate) mod control;
+    pub(crate) mod control_access;
+    pub(crate) mod control_messages;
+    pub(crate) mod control_paste;
+    pub(crate) mod control_process;
+    pub(crate) mod control_state;
+    pub(crate) mod control_stream;
+    pub(crate) mod control_wait;
     pub(crate) mod entra;
+    pub(crate) mod events;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod identity_assignments;

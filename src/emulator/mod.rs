@@ -18,7 +18,9 @@ mod faults;
 mod feed;
 mod handle;
 mod identity;
+mod inbox;
 mod issuer;
+mod magic;
 mod mailbox;
 mod operation;
 mod random;
@@ -26,6 +28,7 @@ mod scheduler;
 mod server;
 mod service;
 mod settings;
+mod shelf;
 mod signature;
 mod sms;
 mod throttle;
@@ -62,6 +65,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Emulator
     let tls_listener = bind("emulator.tls_address", tls).await?;
     let (http, tls) = (local(&http_listener, http), local(&tls_listener, tls));
     let ca_file = certificate::CaFile::write(settings.data_dir.as_deref(), &certificates.ca_pem)?;
+    let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
 
     let shared = Arc::new(service::Shared {
         http,
@@ -79,11 +83,12 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Emulator
         sms: sms::Sms::new(&settings),
         email: email::Email::new(&settings),
         chat: chat::Chat::new(&settings),
-        events: events::Events::new(&settings),
+        events: events::Events::new(&settings, tasks.clone(), cancel.clone())?,
+        watchers: control::Watchers::default(),
         large_bodies: service::large_bodies(),
         settings,
     });
-    let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+    events::start(&shared)?;
     tasks.spawn(scheduler::run(Arc::clone(&shared), cancel.clone()));
     let acceptor = TlsAcceptor::from(certificates.tls);
     for (listener, acceptor) in [(http_listener, None), (tls_listener, Some(acceptor))] {
