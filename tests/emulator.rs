@@ -25,9 +25,13 @@ mod emulator {
     pub(crate) mod control_stream;
     pub(crate) mod control_wait;
     pub(crate) mod email;
+    pub(crate) mod entra;
     pub(crate) mod events;
     pub(crate) mod faults;
     pub(crate) mod harness;
+    pub(crate) mod identity_assignments;
+    pub(crate) mod identity_exchanges;
+    pub(crate) mod identity_revocation;
     pub(crate) mod lifecycle;
     pub(crate) mod operations;
     pub(crate) mod refusals;
