@@ -122,6 +122,7 @@ describe("email", () => {
       (error) => /suppressed/i.test(error.message),
     );
     assert.equal(poller.getOperationState().status, "failed");
+    sdk.note("EmailClient.beginSend", "failed");
   });
 
   const refusedAs = async (status, code, what) => {
