@@ -193,14 +193,3 @@ fn body(view: IdentityView, version: Version) -> IdentityBody {
         last_token_issued_at: view.last_token_issued.map(times::iso_8601),
     }
 }
-
-pub(super) fn seed(
-    shared: &Shared,
-    custom_id: Option<&str>,
-    scopes: &[String],
-    minutes: u32,
-) -> Result<serde_json::Value, String> {
-    let view = shared.state().create(custom_id.map(str::to_owned)).map_err(|_| "full".to_owned())?;
-    let _ = (scopes, minutes);
-    Ok(serde_json::json!({ "id": view.id, "custom_id": view.custom_id, "token": null, "expires_on": null }))
-}

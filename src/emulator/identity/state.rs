@@ -407,10 +407,6 @@ impl State {
         }
     }
 
-    pub(in crate::emulator) fn listing(&self, _now: Timestamp, limit: usize) -> Vec<serde_json::Value> {
-        self.identities.keys().take(limit).map(|id| serde_json::json!({ "id": **id })).collect()
-    }
-
     pub(in crate::emulator) fn alive(&self) -> usize {
         self.identities.len()
     }
