@@ -92,16 +92,21 @@ const CHAT: &[(Operation, u64)] = &[
 const COMMON: &[(Operation, u64)] =
     &[(Operation::IssueToken, 60), (Operation::ListThreads, 1000), (Operation::GetIdentity, 2)];
 
-static PROGRAMS: [Program; 9] = [
-    Program::new(Language::Python, "identity", 36, IDENTITY),
+const ENTRA: &[(Operation, u64)] =
+    &[(Operation::CreateIdentity, 4), (Operation::IssueToken, 4), (Operation::DeleteIdentity, 4)];
+
+static PROGRAMS: [Program; 11] = [
+    Program::new(Language::Python, "identity", 38, IDENTITY),
     Program::new(Language::Python, "sms", 38, SMS),
     Program::new(Language::Python, "email", 40, EMAIL),
     Program::new(Language::Python, "chat", 82, CHAT),
-    Program::new(Language::Node, "identity", 27, IDENTITY),
+    Program::new(Language::Python, "entra", 10, ENTRA),
+    Program::new(Language::Node, "identity", 28, IDENTITY),
     Program::new(Language::Node, "sms", 19, SMS),
     Program::new(Language::Node, "email", 17, EMAIL),
     Program::new(Language::Node, "chat", 43, CHAT),
     Program::new(Language::Node, "common", 23, COMMON),
+    Program::new(Language::Node, "entra", 15, ENTRA),
 ];
 
 /// The folder that `make tools` fills: `$ACS_BROKER_TOOLS`, or `.tools` beside Cargo.toml.
@@ -235,6 +240,16 @@ async fn the_python_sdk_for_email_is_satisfied() {
 #[tokio::test]
 async fn the_python_sdk_for_chat_is_satisfied() {
     is_satisfied(Language::Python, "chat").await;
+}
+
+#[tokio::test]
+async fn the_python_library_for_entra_is_satisfied() {
+    is_satisfied(Language::Python, "entra").await;
+}
+
+#[tokio::test]
+async fn the_javascript_library_for_entra_is_satisfied() {
+    is_satisfied(Language::Node, "entra").await;
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub(crate) struct Sdk {
     sdk: String,
     version: String,
     methods: Vec<Method>,
-    /// Why a method was not called, or only seen refused.
+    /// Why a method was not called.
     notes: BTreeMap<String, String>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn page(reports: &[Sdk]) -> String {
 /// The methods of a package by name, with their results.
 fn rows(sdk: &Sdk) -> BTreeMap<&str, String> {
     let mut rows: BTreeMap<&str, String> =
-        sdk.notes.iter().map(|(method, note)| (method.as_str(), format!("not judged: {note}"))).collect();
+        sdk.notes.iter().map(|(method, note)| (method.as_str(), format!("not called: {note}"))).collect();
     for method in &sdk.methods {
         let mut result = vec![];
         if method.works {
@@ -74,9 +74,6 @@ fn rows(sdk: &Sdk) -> BTreeMap<&str, String> {
         }
         if method.refused.iter().any(|seen| seen == "failed") {
             result.push("an operation that failed".to_owned());
-        }
-        if let Some(note) = sdk.notes.get(&method.name) {
-            result.push(note.clone());
         }
         rows.insert(&method.name, result.join("; "));
     }
