@@ -64,10 +64,18 @@ const SMS: &[(&str, SmsOutcome, &str)] = &[
     ("10", SmsOutcome::Failed(4010), "fails with 4010"),
     ("20", SmsOutcome::Failed(4020), "fails with 4020"),
     ("30", SmsOutcome::Delayed(DELAY), "delivered; the report comes ten minutes later than others"),
-    ("31", SmsOutcome::Never, "no report ever comes; with `deliveryReportTimeoutInSeconds`, 5002 after that time"),
+    (
+        "31",
+        SmsOutcome::Never,
+        "no report ever comes; with `deliveryReportTimeoutInSeconds`, 5002 after that time",
+    ),
     ("32", SmsOutcome::SecondAttempt, "delivered at the second attempt: two `deliveryAttempts`"),
     ("33", SmsOutcome::Unavailable, "the item is refused with 503 `ServiceUnavailable`, each time"),
-    ("34", SmsOutcome::UnavailableOnce, "the item is refused with 503 every other time, beginning with the first"),
+    (
+        "34",
+        SmsOutcome::UnavailableOnce,
+        "the item is refused with 503 every other time, beginning with the first",
+    ),
     ("35", SmsOutcome::OptOutsBroken, "delivered; in `optouts:*` the item is 500 `Internal Server Error`"),
     ("40", SmsOutcome::Failed(4000), "fails with 4000"),
     ("50", SmsOutcome::Failed(5000), "fails with 5000"),
@@ -100,7 +108,11 @@ const MAIL: &[(&str, MailOutcome, &str)] = &[
         MailOutcome::Suppressed,
         "`Suppressed`; if all recipients are, the operation is `Failed` with `EmailDroppedAllRecipientsSuppressed`",
     ),
-    ("drop", MailOutcome::Dropped, "`Failed`; if all recipients are such, the operation is `Failed` with `EmailDropped`"),
+    (
+        "drop",
+        MailOutcome::Dropped,
+        "`Failed`; if all recipients are such, the operation is `Failed` with `EmailDropped`",
+    ),
     ("delay", MailOutcome::Delayed(DELAY), "`Delivered`; the report comes ten minutes later than others"),
     ("never", MailOutcome::Never, "no report ever comes; the operation succeeds"),
 ];

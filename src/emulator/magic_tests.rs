@@ -58,7 +58,9 @@ fn every_row_is_found_and_everybody_else_is_delivered_to() {
         assert_eq!(mail(&format!("{}+a+b@Magic.Example.NET", local.to_uppercase())), *outcome);
     }
     let delivered = MailOutcome::Reported("Delivered", None);
-    for other in ["bounce@example.net", "bouncer@magic.example.net", "bounce", "", "+bounce@magic.example.net"] {
+    for other in
+        ["bounce@example.net", "bouncer@magic.example.net", "bounce", "", "+bounce@magic.example.net"]
+    {
         assert_eq!(mail(other), delivered, "{other:?}");
     }
 }

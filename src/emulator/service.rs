@@ -81,6 +81,11 @@ impl Shared {
         format!("endpoint={scheme}://{}/;accesskey={}", reachable(address), key.expose())
     }
 
+    /// The address of the inbox page, for a browser on this machine.
+    pub(super) fn inbox(&self) -> String {
+        format!("http://{}/_emulator/", reachable(self.http))
+    }
+
     /// Moves the emulator's clock ahead; what falls due happens at once.
     pub(super) fn advance(&self, by: Duration) {
         self.clock.advance(by);

@@ -45,8 +45,7 @@ impl<T> Shelf<T> {
         self.bytes = self.bytes.saturating_add(bytes);
         self.numbers.insert(Arc::clone(&id), number);
         self.items.insert(number, Item { id, at, bytes, value });
-        while self.items.len() > 1
-            && (self.items.len() > self.bounds.count || self.bytes > self.bounds.bytes)
+        while self.items.len() > 1 && (self.items.len() > self.bounds.count || self.bytes > self.bounds.bytes)
         {
             self.pop_oldest();
         }

@@ -86,6 +86,11 @@ impl Running {
         format!("http://{}", self.handle.http_addr())
     }
 
+    /// Now, as headers write it.
+    pub(crate) fn clock_date(&self) -> String {
+        httpdate::fmt_http_date(self.clock.now().to_system_time())
+    }
+
     pub(crate) fn access_key(&self, key: AccessKey) -> String {
         let text = self.handle.connection_string_with(key);
         text.split_once(";accesskey=").unwrap().1.to_owned()

@@ -315,6 +315,11 @@ impl Store {
         })
     }
 
+    /// How many threads are kept.
+    pub(super) fn thread_count(&self) -> usize {
+        self.threads.len()
+    }
+
     /// A thread by its id, whoever asks.
     pub(super) fn by_id(&self, id: &str) -> Option<&Thread> {
         self.threads.get(self.numbers.get(id)?)

@@ -1,7 +1,7 @@
 //! The operations on threads: create, list, get, update, delete.
 //!
-//! A thread that was deleted stays in the list of its participants and can be read, with `deletedOn`; all else about it
-//! is not found. Used by `perform`.
+//! A thread that was deleted stays in the list of its participants, with `deletedOn`; all else about it is not found.
+//! Used by `perform`.
 
 use serde_json::{Map, Value};
 
@@ -150,7 +150,7 @@ pub(super) fn list(shared: &Shared, call: &Call<'_>, user: &str) -> Result<Answe
 
 pub(super) fn get(shared: &Shared, call: &Call<'_>, user: &str) -> Result<Answer, Refusal> {
     let store = shared.chat.store_at(call.now);
-    let number = store.entered(call.parameter(0), user)?;
+    let number = store.entered_alive(call.parameter(0), user)?;
     Ok(answer::json(200, &wire::thread(store.thread(number)?, call.version)))
 }
 

@@ -84,7 +84,7 @@ impl Chat {
 
     /// How many threads are kept.
     pub(in crate::emulator) fn thread_count(&self) -> usize {
-        self.store().all_threads().count()
+        self.store().thread_count()
     }
 }
 

@@ -90,7 +90,8 @@ pub(super) fn notification(
                 data_version: DATA_VERSION,
                 metadata_version: METADATA_VERSION,
             };
-            let versions = vec![("aeg-data-version", DATA_VERSION), ("aeg-metadata-version", METADATA_VERSION)];
+            let versions =
+                vec![("aeg-data-version", DATA_VERSION), ("aeg-metadata-version", METADATA_VERSION)];
             ("application/json; charset=utf-8", serde_json::to_vec(&[event]), versions)
         }
         Schema::CloudEvents => {
@@ -116,10 +117,8 @@ pub(super) fn validation(
     now: Timestamp,
 ) -> Request {
     if schema == Schema::CloudEvents {
-        let headers = vec![
-            ("webhook-request-origin", ORIGIN.to_owned()),
-            ("webhook-request-callback", url.to_owned()),
-        ];
+        let headers =
+            vec![("webhook-request-origin", ORIGIN.to_owned()), ("webhook-request-callback", url.to_owned())];
         return Request { method: "OPTIONS", headers, body: Vec::new() };
     }
     let event = EventGrid {
@@ -175,7 +174,13 @@ pub(super) enum Consent {
 }
 
 /// Reads the answer to the question. `allowed` is `WebHook-Allowed-Origin`.
-pub(super) fn consent(schema: Schema, code: &str, status: u16, allowed: Option<&str>, body: &[u8]) -> Consent {
+pub(super) fn consent(
+    schema: Schema,
+    code: &str,
+    status: u16,
+    allowed: Option<&str>,
+    body: &[u8],
+) -> Consent {
     match schema {
         // 202 says that somebody else will look at it: not accepted.
         Schema::EventGrid if status == 200 => {

@@ -59,6 +59,8 @@ pub(super) struct Hook {
     pub(super) id: u64,
     pub(super) webhook: Webhook,
     pub(super) url: Url,
+    /// Its address as it was given, once for all the events that name it.
+    pub(super) address: Arc<str>,
     /// What Event Grid calls the name of the subscription.
     pub(super) name: String,
     /// Rung when there is more to do.
@@ -78,10 +80,12 @@ pub(super) struct Hook {
 
 impl Hook {
     pub(super) fn new(id: u64, name: String, webhook: Webhook, url: Url, random: Random) -> Self {
+        let address = Arc::from(webhook.url.as_str());
         Self {
             id,
             webhook,
             url,
+            address,
             name,
             wake: Arc::default(),
             cancel: CancellationToken::new(),
@@ -155,8 +159,7 @@ impl Hook {
             self.shuffle(&mut due);
         }
         self.batch = due.into();
-        self.from_batch(now)
-            .unwrap_or_else(|| Step::Rest(self.due.first().map(|(due, _)| due.since(now))))
+        self.from_batch(now).unwrap_or_else(|| Step::Rest(self.due.first().map(|(due, _)| due.since(now))))
     }
 
     /// The next event of the batch that still waits and is due.

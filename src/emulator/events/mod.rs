@@ -191,5 +191,8 @@ pub(super) fn confirm(shared: &Shared, code: &str) -> bool {
 }
 
 #[cfg(test)]
+#[path = "receiver_tests.rs"]
+mod receiver;
+#[cfg(test)]
 #[path = "events_tests.rs"]
 mod tests;

@@ -123,7 +123,9 @@ mod tests {
 
     #[test]
     fn kinds_filter_with_or_without_the_prefix() {
-        let webhook = read(r#"{"url":"https://a.example/","kinds":["SMSReceived","Microsoft.Communication.ChatThreadCreated"]}"#);
+        let webhook = read(
+            r#"{"url":"https://a.example/","kinds":["SMSReceived","Microsoft.Communication.ChatThreadCreated"]}"#,
+        );
         let webhook = webhook.ok().unwrap();
         assert!(webhook.wants("SMSReceived") && webhook.wants("ChatThreadCreated"));
         assert!(!webhook.wants("SMSDeliveryReportReceived") && !webhook.wants(""));

@@ -32,14 +32,21 @@ fn keyword(text: &str) -> Option<Keyword> {
 }
 
 /// Takes in a message to one of the resource's senders. Returned: its id, or what is wrong.
-pub(in crate::emulator) fn receive(shared: &Shared, from: &str, to: &str, text: &str) -> Result<String, String> {
+pub(in crate::emulator) fn receive(
+    shared: &Shared,
+    from: &str,
+    to: &str,
+    text: &str,
+) -> Result<String, String> {
     let wrong = |what: &str| Err(what.to_owned());
     if !number::is_recipient(from) {
         return wrong("from must be a phone number in E.164 form");
     }
     match number::sender(to) {
         Some(Sender::Number | Sender::ShortCode) if shared.settings.owns_sender(to) => {}
-        Some(Sender::Alphanumeric) => return wrong("to must be a number or a short code: names cannot receive"),
+        Some(Sender::Alphanumeric) => {
+            return wrong("to must be a number or a short code: names cannot receive");
+        }
         _ => return wrong("to must be one of the emulator's senders"),
     }
     if text::length(text) > MAX_MESSAGE {

@@ -41,7 +41,9 @@ pub(super) fn is_recipient(text: &str) -> bool {
 /// Whether it is an American toll-free number.
 pub(super) fn is_toll_free(text: &str) -> bool {
     has_e164_form(text)
-        && text.strip_prefix("+1").is_some_and(|national| TOLL_FREE.iter().any(|area| national.starts_with(area)))
+        && text
+            .strip_prefix("+1")
+            .is_some_and(|national| TOLL_FREE.iter().any(|area| national.starts_with(area)))
 }
 
 /// Whether a text holds what no number holds, so that the whole request is refused and not the one recipient.

@@ -22,7 +22,8 @@ use crate::emulator::version::Version;
 
 const BAD_NUMBER: &str = "Invalid To phone number format.";
 const BAD_DATE: &str = "Request sent with Invalid DateTime value for repeatability-first-sent. Expected is DateTime ,RFC1123 pattern.";
-const BAD_ID: &str = "Request sent with Invalid value for repeatability-request-id. Expected is a UUID of 36 characters.";
+const BAD_ID: &str =
+    "Request sent with Invalid value for repeatability-request-id. Expected is a UUID of 36 characters.";
 const OTHER_RECIPIENT: &str = "The repeatability-request-id was used for another recipient.";
 
 /// A message that was taken in, and what is to become of it.

@@ -43,11 +43,7 @@ pub(super) fn length(text: &str) -> usize {
 
 /// How many places a character takes in GSM-7; nothing: it has none.
 fn septets(c: char) -> Option<usize> {
-    if c.is_ascii_alphanumeric() || BASIC.contains(c) {
-        Some(1)
-    } else {
-        EXTENDED.contains(c).then_some(2)
-    }
+    if c.is_ascii_alphanumeric() || BASIC.contains(c) { Some(1) } else { EXTENDED.contains(c).then_some(2) }
 }
 
 /// Into how many segments characters of these widths are cut: one of `single`, or several of `part`. A character is
