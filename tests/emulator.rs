@@ -17,6 +17,7 @@ mod emulator_control;
 mod emulator {
     pub(crate) mod control;
     pub(crate) mod control_access;
+    pub(crate) mod control_kinds;
     pub(crate) mod control_messages;
     pub(crate) mod control_paste;
     pub(crate) mod control_process;
