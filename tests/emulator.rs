@@ -26,6 +26,7 @@ mod emulator {
     pub(crate) mod control_wait;
     pub(crate) mod entra;
     pub(crate) mod events;
+    pub(crate) mod email;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod identity_assignments;
@@ -34,5 +35,6 @@ mod emulator {
     pub(crate) mod lifecycle;
     pub(crate) mod operations;
     pub(crate) mod refusals;
+    pub(crate) mod sms;
     pub(crate) mod transport;
 }
