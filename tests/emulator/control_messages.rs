@@ -11,7 +11,10 @@ pub(crate) const BOB: &str = "+14255550124";
 
 /// Sends an SMS through the SMS API, signed.
 pub(crate) async fn send_sms(running: &Running, to: &str, text: &str) -> String {
-    let id = format!("{:032x}", running.handle.calls(acs_broker::emulator::Operation::SendSms) + 1);
+    let id = format!(
+        "00000000-0000-4000-8000-{:012x}",
+        running.handle.calls(acs_broker::emulator::Operation::SendSms) + 1
+    );
     let first = running.clock_date();
     let body = json!({
         "from": SENDER,
