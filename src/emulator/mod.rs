@@ -18,6 +18,7 @@ mod faults;
 mod feed;
 mod handle;
 mod identity;
+mod inbox;
 mod issuer;
 mod magic;
 mod mailbox;
@@ -55,7 +56,10 @@ use crate::clock::Clock;
 /// Starts an emulator: listens on both addresses and serves until the handle is shut down or dropped.
 pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<EmulatorHandle, StartError> {
     let (http, tls) = settings.addresses()?;
-    let identities = identity::State::new(settings.access_key.as_ref(), identity::Limits::default())?;
+    let random = random::Random::new(settings.seed());
+    let limits = identity::Limits::default();
+    let identities = identity::State::new(settings.access_key.as_ref(), limits, random.uuid())?;
+    let issuer = issuer::Issuer::new()?;
     let signer = identity::Signer::new()?;
     let throttle = throttle::Throttle::new(settings.throttle)?;
     let certificates = certificate::make(tls.ip())?;
@@ -69,7 +73,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Emulator
         http,
         tls,
         clock: clock::VirtualClock::over(clock),
-        random: random::Random::new(settings.seed()),
+        random,
         feed: feed::Feed::default(),
         scheduler: scheduler::Scheduler::default(),
         faults: Faults::default(),
@@ -77,11 +81,12 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Emulator
         calls: calls::Calls::default(),
         signer,
         identities: Mutex::new(identities),
-        issuer: issuer::Issuer::default(),
+        issuer,
         sms: sms::Sms::new(&settings),
         email: email::Email::new(&settings),
         chat: chat::Chat::new(&settings),
         events: events::Events::new(&settings, tasks.clone(), cancel.clone())?,
+        watchers: control::Watchers::default(),
         large_bodies: service::large_bodies(),
         settings,
     });

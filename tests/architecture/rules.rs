@@ -90,7 +90,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("redb", &["store::embedded"]),
     // Formats with one reader.
     ("toml", &["config"]),
-    ("serde_path_to_error", &["config"]),
+    ("serde_path_to_error", &["config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
     ("time", &["acs", "clock", "emulator", "cli"]),
     // The rim.

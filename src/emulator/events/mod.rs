@@ -52,6 +52,7 @@ pub(super) struct Events {
     topic: String,
     /// The webhooks of the settings, until `start` takes them.
     configured: Vec<Webhook>,
+    /// `PATIENCE`, but for tests that cannot wait that long.
     patience: Mutex<Duration>,
     tasks: TaskTracker,
     ended: CancellationToken,
@@ -101,7 +102,7 @@ impl Events {
             }
             let id = outbox.next_hook();
             let name = format!("WEBHOOK-{id}");
-            let hook = Hook::new(id, name.clone(), webhook, url.clone(), random);
+            let hook = Hook::new(id, name.clone(), webhook, random);
             let (schema, wake) = (hook.webhook.schema, Arc::clone(&hook.wake));
             couriers.push((Courier { hook: hook.id, url, schema, name, client, wake }, hook.cancel.clone()));
             hooks.push(hook);
@@ -190,6 +191,9 @@ pub(super) fn confirm(shared: &Shared, code: &str) -> bool {
     confirmed
 }
 
+#[cfg(test)]
+#[path = "receiver_tests.rs"]
+mod receiver;
 #[cfg(test)]
 #[path = "events_tests.rs"]
 mod tests;
