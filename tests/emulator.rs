@@ -17,12 +17,14 @@ mod emulator_control;
 mod emulator {
     pub(crate) mod control;
     pub(crate) mod control_access;
+    pub(crate) mod control_kinds;
     pub(crate) mod control_messages;
     pub(crate) mod control_paste;
     pub(crate) mod control_process;
     pub(crate) mod control_state;
     pub(crate) mod control_stream;
     pub(crate) mod control_wait;
+    pub(crate) mod email;
     pub(crate) mod entra;
     pub(crate) mod events;
     pub(crate) mod faults;
@@ -33,5 +35,6 @@ mod emulator {
     pub(crate) mod lifecycle;
     pub(crate) mod operations;
     pub(crate) mod refusals;
+    pub(crate) mod sms;
     pub(crate) mod transport;
 }

@@ -88,6 +88,7 @@ async fn every_path_has_its_methods_and_nothing_else_is_there() {
         ("POST", "calls/log", "GET"),
         ("POST", "calls/log.txt", "GET"),
         ("POST", "events", "GET"),
+        ("PUT", "events/validate", "GET, POST"),
         ("POST", "webhooks", "GET, PUT"),
         ("GET", "reset", "POST"),
         ("POST", "stream", "GET"),
@@ -105,7 +106,12 @@ async fn every_path_has_its_methods_and_nothing_else_is_there() {
         assert!(message.contains(&path.replace("%2F", "/")), "{message}");
     }
     assert_eq!(running.plain("GET", "/_emulator/%FF", "").await.status, 501, "as every path that is no text");
-    for path in ["messages/8:nobody", "emails/x/source", "emails/x/preview", "emails/x/attachments/0"] {
+    for path in [
+        "messages/8:nobody",
+        "emails/x/source",
+        "emails/x/preview",
+        "emails/x/attachments/0",
+    ] {
         assert_eq!(control.get(path).await.refused().0, 404, "{path}");
     }
 }
@@ -138,6 +144,8 @@ async fn a_mistake_is_answered_with_the_field_that_has_it() {
         ("GET", "identities?after=1", "", "after"),
         ("GET", "calls/log?limit=x", "", "limit"),
         ("GET", "events?kind=x", "", "kind"),
+        ("GET", "events/validate", "", "id"),
+        ("GET", "events/validate?id=x", "", "id"),
         ("DELETE", "faults?operation=fax", "", "operation"),
         ("POST", "messages/wait", "", "body"),
         ("POST", "messages/wait", "[]", "body"),

@@ -53,10 +53,15 @@ async fn a_name_rebound_to_this_machine_is_refused() {
 }
 
 #[tokio::test]
-async fn the_page_without_data_is_served_to_anyone_who_reaches_the_port() {
+async fn the_page_and_the_validation_of_webhooks_are_for_anyone_who_reaches_the_port() {
     let running = start().await;
     let headers = [("host", "emulator.test:8082"), ("sec-fetch-site", "cross-site")];
     assert_eq!(status(&running, "GET", "", &headers).await, 200);
+    assert_eq!(
+        status(&running, "GET", "events/validate?id=x", &headers).await,
+        400,
+        "the code is the ticket"
+    );
     assert_eq!(status(&running, "POST", "", &headers).await, 403);
     assert_eq!(status(&running, "GET", "emails/x/source", &headers).await, 403, "that has data");
 }

@@ -91,9 +91,10 @@ async fn streams_are_limited_in_number_and_free_their_place() {
     assert_eq!(control.get("stream").await.refused().0, 503);
     drop(open);
     let deadline = Instant::now() + LONG;
-    while control.request("GET", "stream").send().await.unwrap().status() != 200 {
+    while control.status().await["watching"]["streams"] != 0 {
         assert!(Instant::now() < deadline, "places are not freed");
     }
+    assert!(Events::open(&control).await.next().await.is_some());
 }
 
 #[tokio::test]

@@ -11,13 +11,11 @@ use crate::emulator_control::{Control, Missed};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// Waits until the emulator has this many waits open, without a guess at how long that takes: when all places but `count`
-/// are left, that many more waits are let in and the next is refused.
-async fn until_waiting(control: &Control) {
-    // A wait that times out at once goes through the same door, so that those sent before it on open connections are
-    // past it or soon will be; the status shows nothing of waits.
-    for _ in 0..3 {
-        let _ = control.wait(json!({ "to": "nobody" }), 1, Duration::from_millis(1)).await;
+/// Returns once this many waits are open.
+async fn until_waiting(control: &Control, count: u64) {
+    let deadline = Instant::now() + LONG;
+    while control.status().await["watching"]["waits"] != count {
+        assert!(Instant::now() < deadline, "there are never {count} waits");
     }
 }
 
@@ -38,10 +36,10 @@ async fn a_wait_is_answered_by_what_comes() {
     let control = Control::at(running.base());
     send_sms(&running, ALICE, "before").await;
     let (waited, ()) = tokio::join!(control.wait(json!({ "contains": "code" }), 2, LONG), async {
-        until_waiting(&control).await;
+        until_waiting(&control, 1).await;
         send_sms(&running, BOB, "nothing").await;
         send_sms(&running, ALICE, "code 1").await;
-        until_waiting(&control).await;
+        until_waiting(&control, 1).await;
         control.receive_sms(BOB, SENDER, "which code?").await;
     });
     let texts: Vec<String> = waited.unwrap().into_iter().map(|message| message.text).collect();
@@ -68,7 +66,7 @@ async fn a_wait_sees_a_message_become_delivered_when_the_clock_jumps() {
     let delivered = json!({ "to": ALICE, "status": "delivered" });
     assert_eq!(control.assert(delivered.clone(), "exactly", 0).await, Ok(0), "its clock stands still");
     let (waited, ()) = tokio::join!(control.wait(delivered, 1, LONG), async {
-        until_waiting(&control).await;
+        until_waiting(&control, 1).await;
         control.advance("10s").await;
     });
     let waited = waited.unwrap();
@@ -84,7 +82,7 @@ async fn what_a_reset_took_is_not_counted() {
     send_sms(&running, ALICE, "one").await;
     let (waited, ()) =
         tokio::join!(control.wait(json!({ "to": ALICE }), 2, Duration::from_millis(400)), async {
-            until_waiting(&control).await;
+            until_waiting(&control, 1).await;
             control.reset().await;
             send_sms(&running, ALICE, "two").await;
         });
@@ -128,7 +126,7 @@ async fn a_wait_is_answered_within_50_ms_of_the_event() {
                 (Instant::now(), waited)
             }
         });
-        until_waiting(&control).await;
+        until_waiting(&control, 1).await;
         send_sms(&running, ALICE, &format!("number {number}.")).await;
         let sent = Instant::now();
         let (answered, waited) = waiting.await.unwrap();
@@ -154,22 +152,15 @@ async fn waits_are_limited_in_number_and_free_their_place_when_the_caller_hangs_
             tokio::spawn(async move { control.wait(json!({ "to": BOB }), 1, LONG).await })
         })
         .collect();
+    until_waiting(&control, 256).await;
     let wait = json!({ "match": { "to": ALICE }, "timeout_ms": 0 });
-    let deadline = Instant::now() + LONG;
-    let full = loop {
-        let answered = control.post("messages/wait", &wait).await;
-        if answered.status == 503 || Instant::now() > deadline {
-            break answered;
-        }
-    };
-    assert_eq!(full.refused().1, "TooManyWatchers");
+    let answered = control.post("messages/wait", &wait).await;
+    assert_eq!((answered.refused().0, answered.refused().1), (503, "TooManyWatchers"));
     for wait in waits {
         wait.abort();
     }
-    let deadline = Instant::now() + LONG;
-    while control.post("messages/wait", &wait).await.status == 503 {
-        assert!(Instant::now() < deadline, "places are not freed");
-    }
+    until_waiting(&control, 0).await;
+    assert_eq!(control.post("messages/wait", &wait).await.refused().0, 408);
 }
 
 #[tokio::test]
@@ -180,7 +171,7 @@ async fn a_wait_ends_with_the_emulator() {
         let control = control.clone();
         async move { control.request("POST", "messages/wait").body(r#"{"timeout_ms":600000}"#).send().await }
     });
-    until_waiting(&control).await;
+    until_waiting(&control, 1).await;
     let began = Instant::now();
     running.handle.shutdown().await;
     assert!(waiting.await.unwrap().is_err());
