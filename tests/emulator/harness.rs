@@ -19,7 +19,7 @@ pub(crate) const PREVIEW: &str = "api-version=2025-03-02-preview";
 pub(crate) struct Running {
     pub(crate) handle: EmulatorHandle,
     pub(crate) clock: Arc<ManualClock>,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
 }
 
 /// A request before it is signed.
@@ -84,6 +84,11 @@ impl Call {
 impl Running {
     pub(crate) fn base(&self) -> String {
         format!("http://{}", self.handle.http_addr())
+    }
+
+    /// Now, as headers write it.
+    pub(crate) fn clock_date(&self) -> String {
+        httpdate::fmt_http_date(self.clock.now().to_system_time())
     }
 
     pub(crate) fn access_key(&self, key: AccessKey) -> String {

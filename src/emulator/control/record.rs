@@ -32,8 +32,9 @@ pub(super) fn status(shared: &Shared) -> Answer {
                 "threads": shared.chat.thread_count(),
                 "identities": identities,
                 "calls": shared.calls.get(Count::Calls, Operation::Any),
-                "events": shared.events.latest(0, usize::MAX).len(),
+                "events": shared.events.count(),
             },
+            "watching": shared.watchers.watching(),
         }),
     )
 }

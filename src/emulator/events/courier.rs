@@ -78,6 +78,10 @@ impl Courier {
         tracing::debug!(webhook = self.name, ?consent, words, "a webhook was asked whether it wants events");
         shared.events.answered(self.hook, consent, words, shared.clock.now());
         shared.feed.changed();
+        if consent == Consent::Refused {
+            // However the clock is moved, and be it to its end, asking must not become a flood.
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Posts an event.

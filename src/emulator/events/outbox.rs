@@ -17,6 +17,8 @@ use crate::emulator::times;
 
 /// What a kept event weighs beyond its texts; generous, so that the bound holds.
 const WEIGHT: usize = 512;
+/// What each of its deliveries weighs.
+const DELIVERY: usize = 256;
 /// What a value in its data weighs beyond its text.
 const NODE: usize = 64;
 
@@ -74,7 +76,7 @@ impl Outbox {
         let mut gone = Vec::new();
         for hook in self.hooks.iter_mut().filter(|hook| hook.webhook.wants(happening.kind)) {
             gone.extend(hook.push(&happening).map(|sequence| (hook.id, sequence)));
-            let url = Arc::from(hook.webhook.url.as_str());
+            let url = Arc::clone(&hook.address);
             deliveries.push(Delivery {
                 hook: hook.id,
                 url,
@@ -83,6 +85,7 @@ impl Outbox {
                 last: None,
             });
         }
+        let weight = weight + deliveries.len() * DELIVERY;
         self.kept.push_back(Record { happening, weight, deliveries });
         self.weight = self.weight.saturating_add(weight);
         for (hook, sequence) in gone {

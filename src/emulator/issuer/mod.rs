@@ -148,7 +148,10 @@ pub(super) fn handle(
     let base = format!("{scheme}://{host}");
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let answer = match path.as_slice() {
-        ["metadata", "identity", "oauth2", "token"] => only("GET", head, |head| machine::token(shared, head)),
+        // One official library ends the address of the machine with a slash.
+        ["metadata", "identity", "oauth2", "token"] | ["metadata", "identity", "oauth2", "token", ""] => {
+            only("GET", head, |head| machine::token(shared, head))
+        }
         ["common", "discovery", "instance"] => only("GET", head, |_| discovery::instance(&base, host)),
         [tenant, "v2.0", ".well-known", "openid-configuration"] => {
             only("GET", head, |_| discovery::configuration(&base, tenant))
