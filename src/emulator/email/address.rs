@@ -26,7 +26,8 @@ fn is_local(local: &str) -> bool {
 }
 
 fn is_domain(domain: &str) -> bool {
-    let is_fine = |c: char| c == '-' || if c.is_ascii() { c.is_ascii_alphanumeric() } else { c.is_alphanumeric() };
+    let is_fine =
+        |c: char| c == '-' || if c.is_ascii() { c.is_ascii_alphanumeric() } else { c.is_alphanumeric() };
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.chars().all(is_fine)

@@ -101,11 +101,7 @@ impl Kept {
         }
         data.insert("deliveryAttemptTimestamp".into(), times::iso_8601(now).into());
         self.deliveries.push(delivery);
-        Event {
-            kind: "EmailDeliveryReportReceived",
-            subject: self.subject(),
-            data: Value::Object(data),
-        }
+        Event { kind: "EmailDeliveryReportReceived", subject: self.subject(), data: Value::Object(data) }
     }
 
     /// What events about this mail are about.

@@ -86,8 +86,7 @@ fn operation(shared: &Shared, http_status: u16, id: &str, status: Status) -> Ans
         Status::Failed(code, message) => json!({ "code": code, "message": message }),
         Status::Running | Status::Succeeded => serde_json::Value::Null,
     };
-    let answer =
-        answer::json(http_status, &json!({ "id": id, "status": status.name(), "error": error }));
+    let answer = answer::json(http_status, &json!({ "id": id, "status": status.name(), "error": error }));
     match status {
         Status::Running => answer.with_retry_after(shared.settings.email_retry_after),
         _ => answer,

@@ -166,7 +166,12 @@ impl Kept {
         };
         let attachment = |attachment: &Attachment| {
             let texts = attachment.name.len().saturating_add(attachment.content_type.len());
-            attachment.bytes.len().saturating_add(texts).saturating_add(text(&attachment.content_id)).saturating_add(128)
+            attachment
+                .bytes
+                .len()
+                .saturating_add(texts)
+                .saturating_add(text(&attachment.content_id))
+                .saturating_add(128)
         };
         let header = |(name, value): (&String, &Value)| {
             name.len().saturating_add(value.as_str().map_or(0, str::len)).saturating_add(128)
@@ -175,7 +180,8 @@ impl Kept {
         // An address once more for what is reported of it.
         let addresses = mail.recipients().chain(mail.recipients()).chain(&mail.reply_to).map(address);
         let attachments = mail.attachments.iter().map(attachment);
-        let all = parts.into_iter().chain(addresses).chain(attachments).chain(mail.headers.iter().map(header));
+        let all =
+            parts.into_iter().chain(addresses).chain(attachments).chain(mail.headers.iter().map(header));
         all.fold(0, usize::saturating_add)
     }
 

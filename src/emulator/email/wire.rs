@@ -234,7 +234,12 @@ pub(super) fn bad(target: &str, why: &str) -> Box<Answer> {
 }
 
 fn no_address(target: &str) -> Box<Answer> {
-    Box::new(answer::email_error(400, "InvalidEmailAddress", "Invalid format for email address", Some(target)))
+    Box::new(answer::email_error(
+        400,
+        "InvalidEmailAddress",
+        "Invalid format for email address",
+        Some(target),
+    ))
 }
 
 /// The sender's domain is not the resource's.
