@@ -5,6 +5,7 @@ the `World` makes when first asked for. Every answer is also validated against t
 """
 import re
 import time
+import urllib.parse
 import uuid
 
 import schemas
@@ -92,6 +93,46 @@ class World:
         self.good("PUT", f"/access/teamsExtension/tenants/{self['tenant']}/assignments/{name}?{PREVIEW}", body)
         return name
 
+    # The emulator's test issuer: its tenant, the application that users sign in to, and its user.
+    ISSUER_TENANT = "00000000-ac5b-4000-8000-000000000000"
+
+    def make_teams_app(self):
+        return "00000000-ac5b-4000-8000-000000000003"
+
+    def make_teams_user(self):
+        return "00000000-ac5b-4000-8000-000000000021"
+
+    def entra(self, scope):
+        """A token of a person from the test issuer."""
+        form = urllib.parse.urlencode({
+            "grant_type": "urn:acs-broker:emulator:user", "client_id": self["teams_app"],
+            "client_secret": "emulator-client-secret", "object_id": self["teams_user"], "scope": scope,
+        })
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        target = f"/{self.ISSUER_TENANT}/oauth2/v2.0/token"
+        answer = self.wire.send("POST", target, form.encode(), headers=headers, signed=False)
+        if answer.status != 200:
+            raise AssertionError(f"to prepare: a token of the test issuer: {answer.shown()}")
+        return answer.json()["access_token"]
+
+    def make_teams_token(self):
+        return self.entra("https://auth.msft.communication.azure.com/.default")
+
+    def assign(self, path, tenant_is_known, kind="user"):
+        body = {"principalType": kind, "clientIds": [self["teams_app"]]}
+        if not tenant_is_known:
+            body["tenantId"] = self.ISSUER_TENANT
+        self.good("PUT", f"{path}?{PREVIEW}", body)
+
+    def make_extension_token(self):
+        path = f"/access/teamsExtension/tenants/{self.ISSUER_TENANT}/assignments/{self['teams_user']}"
+        self.assign(path, tenant_is_known=True)
+        return self.entra("https://auth.msft.communication.azure.com/TeamsExtension.ManageCalls")
+
+    def make_entra_token(self):
+        self.assign(f"/access/entra/assignments/{self['teams_user']}", tenant_is_known=False)
+        return self.entra("https://communication.azure.com/clients/.default")
+
     # -- SMS and mail
 
     def make_now(self):
@@ -125,6 +166,9 @@ class World:
 
     def make_sent_operation(self):
         return self.settled(self.mail())
+
+    def make_failed_operation(self):
+        return self.settled(self.mail("drop@magic.example.net"))
 
     def until(self, condition, what):
         end = time.monotonic() + 10

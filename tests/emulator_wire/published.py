@@ -42,6 +42,12 @@ INSTEAD = {
     },
     # An id of one's own is taken for good by whoever used it first.
     "CreateIdentity.json": {"sally@contoso.com": "{custom_id}"},
+    # The recipients of the examples whose backend is down are numbers that meet this at the emulator.
+    "send.json": {"+11234567892": "+12065550133", "fda6d242": "{uuid}", "Mon, 01 Apr 2019": "{now}"},
+    "SmsSend.json": {"+11234567892": "+12065550133", "fda6d242": "{uuid}", "Mon, 01 Apr 2019": "{now}"},
+    "OptOutAdd.json": {"+15555555552": "+12065550135"},
+    "OptOutRemove.json": {"+15555555553": "+12065550135"},
+    "OptOutCheck.json": {"+15555555553": "+12065550135"},
 }
 # What an example's answer needs to be there already, and other differences of its request.
 PREPARED = {
@@ -74,7 +80,7 @@ def error(example, operation, status):
         if status == 403:
             return {"as": "stranger"}
         if status == 429:
-            return {"until": 429}
+            return {"until": 429, "needs": needs(example)}
         if status == 503:
             return {"fault": {"effect": "answer", "status": 503}}
     return {
@@ -92,6 +98,11 @@ def error(example, operation, status):
             "body": {"from": "+18005550177", "smsRecipients": [{"to": "+11234567890"}], "message": "Hello world!"},
         },
     }[example, status]
+
+
+def needs(example):
+    """What must be there for a request that is only to be refused: as little as the limits let one prepare."""
+    return ["message"] if example in ("Messages_GetChatMessage.json", "Messages_UpdateChatMessage.json") else []
 
 
 def examples(folder):

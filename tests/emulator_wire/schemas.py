@@ -94,8 +94,11 @@ class Schemas:
     def of_event(self, kind, data):
         if kind not in self.all["events"]:
             return [f"{kind} is no published event"]
-        known = {key: value for key, value in data.items() if key not in exceptions.EVENT_EXTRAS}
-        return self.violations(self.all["events"][kind], known)
+        extras = [key for of_kind, key in exceptions.EVENT_EXTRAS if of_kind in (None, kind)]
+        known = {key: value for key, value in data.items() if key not in extras}
+        schema = self.all["events"][kind]
+        instead = {key: exceptions.EVENT_MAPS.get(key, value) for key, value in schema["properties"].items()}
+        return self.violations({**schema, "properties": instead}, known)
 
 
 class Coverage:

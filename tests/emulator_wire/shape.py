@@ -17,7 +17,7 @@ TYPES = {
     "time": lambda value: isinstance(value, str) and bool(TIME.fullmatch(value)),
     "uuid": lambda value: isinstance(value, str) and bool(UUID.fullmatch(value)),
     "link": lambda value: isinstance(value, str) and value.startswith(("http://", "https://")),
-    "map": lambda value: isinstance(value, dict) and all(isinstance(each, str) for each in value.values()),
+    "map": lambda value: isinstance(value, dict) and all(isinstance(each, (str, list)) for each in value.values()),
 }
 
 

@@ -20,6 +20,7 @@ mod webhooks;
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use self::request::{Query, Refusal};
@@ -56,6 +57,16 @@ impl Default for Watchers {
     }
 }
 
+impl Watchers {
+    /// How many watch now.
+    fn watching(&self) -> Value {
+        json!({
+            "waits": MAX_WAITS.saturating_sub(self.waits.available_permits()),
+            "streams": MAX_STREAMS.saturating_sub(self.streams.available_permits()),
+        })
+    }
+}
+
 /// Answers a control request; `path` is what follows `/_emulator/`, in segments.
 pub(super) async fn handle(
     shared: &Arc<Shared>,
@@ -65,9 +76,9 @@ pub(super) async fn handle(
     body: &[u8],
 ) -> Reply {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    let is_page = head.method == http::Method::GET && matches!(path.as_slice(), [] | [""]);
-    // The page is the same for everybody and holds no data.
-    if !is_page && let Err(refusal) = access::check(shared.settings.control_token.as_ref(), origin, head) {
+    if !is_for_everybody(head, &path)
+        && let Err(refusal) = access::check(shared.settings.control_token.as_ref(), origin, head)
+    {
         return Reply::Answer(*refusal);
     }
     let (action, parameters) = match routing::route(head.method.as_str(), &path) {
@@ -88,6 +99,14 @@ pub(super) async fn handle(
     }
 }
 
+/// The page is the same for everybody and holds no data. Webhooks may be anywhere, and bring the code they were sent.
+fn is_for_everybody(head: &http::request::Parts, path: &[&str]) -> bool {
+    match path {
+        [] | [""] => head.method == http::Method::GET,
+        path => *path == ["events", "validate"],
+    }
+}
+
 async fn perform(
     shared: &Arc<Shared>,
     action: Action,
@@ -98,7 +117,7 @@ async fn perform(
 ) -> Result<Answer, Refusal> {
     let query = Query::read(query)?;
     let parameter = parameters.first().copied().unwrap_or_default();
-    // The two that have a query hand it on; with any other it is a mistake.
+    // Those that have a query hand it on; with any other it is a mistake.
     match action {
         Action::Messages => return messages::list(shared, query).await,
         Action::Threads => return messages::threads(shared, query),
@@ -106,6 +125,7 @@ async fn perform(
         Action::ClearFaults => return faults::clear(shared, query),
         Action::Log => return record::log(shared, query),
         Action::Events => return record::events(shared, query),
+        Action::Validate => return webhooks::validate(shared, query),
         // The page reads its own address.
         Action::Page | Action::MailPart => {}
         _ => query.end()?,
@@ -141,6 +161,7 @@ async fn perform(
         | Action::ClearFaults
         | Action::Log
         | Action::Events
+        | Action::Validate
         | Action::Stream => Err(request::not_found("There is no such control path.")),
     }
 }

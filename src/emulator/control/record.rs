@@ -29,11 +29,12 @@ pub(super) fn status(shared: &Shared) -> Answer {
                 "sms": shared.sms.count(),
                 "email": shared.email.count(),
                 "chat": shared.chat.count(),
-                "threads": shared.chat.threads(usize::MAX).len(),
+                "threads": shared.chat.thread_count(),
                 "identities": identities,
                 "calls": shared.calls.get(Count::Calls, Operation::Any),
-                "events": shared.events.latest(0, usize::MAX).len(),
+                "events": shared.events.count(),
             },
+            "watching": shared.watchers.watching(),
         }),
     )
 }

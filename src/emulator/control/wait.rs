@@ -21,7 +21,7 @@ const LONGEST_MS: u64 = 600_000;
 /// The most messages that can be waited for, and that are in the answer.
 const MOST: usize = 1000;
 /// The time between two looks: at the least, and at the most however long looks take.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
 
 /// `POST messages/wait`.
 #[derive(Deserialize)]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::super::answer::{self, Answer};
-use super::super::events::{Events, Webhook};
+use super::super::events::{self, Events, Webhook};
 use super::super::service::Shared;
-use super::request::{self, Refusal, invalid};
+use super::request::{self, Query, Refusal, invalid};
 
 /// `GET webhooks`.
 pub(super) fn list(shared: &Shared) -> Answer {
@@ -18,6 +18,16 @@ pub(super) fn list(shared: &Shared) -> Answer {
 pub(super) fn set(shared: &Arc<Shared>, body: &[u8]) -> Result<Answer, Refusal> {
     let webhooks: Vec<Webhook> = request::array(body)?;
     Events::set_webhooks(shared, webhooks).map_err(|problem| invalid("", problem))?;
-    shared.feed.changed();
     Ok(answer::no_content())
+}
+
+/// `GET events/validate`: the address that a webhook finds in the question whether it wants events.
+pub(super) fn validate(shared: &Shared, mut query: Query) -> Result<Answer, Refusal> {
+    let code = query.take("id").unwrap_or_default();
+    query.end()?;
+    if !events::confirm(shared, &code) {
+        return Err(invalid("id", "is the code of no webhook that was asked in the last ten minutes"));
+    }
+    let text = "Webhook successfully validated as a subscription endpoint";
+    Ok(answer::content("text/plain; charset=utf-8", text.to_owned()))
 }
