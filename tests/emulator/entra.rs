@@ -12,7 +12,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents};
 use serde_json::{Value, json};
 
-use super::harness::{GA, Reply, Running, client_builder, start};
+use super::harness::{GA, Reply, Running, start};
 
 pub(crate) const TENANT: &str = "00000000-ac5b-4000-8000-000000000000";
 pub(crate) const OWNER: &str = "00000000-ac5b-4000-8000-000000000001";
@@ -27,6 +27,9 @@ const SCOPE: &str = "https://communication.azure.com//.default";
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const START_SECONDS: u64 = 1_795_348_800;
 
+/// Fields of a form, or headers.
+type Pairs = Vec<(&'static str, &'static str)>;
+
 /// Sends a request that is not signed.
 pub(crate) async fn ask(
     running: &Running,
@@ -35,8 +38,8 @@ pub(crate) async fn ask(
     headers: &[(&str, &str)],
     body: impl Into<reqwest::Body>,
 ) -> Reply {
-    let http = client_builder().build().unwrap();
-    let mut request = http.request(method.parse().unwrap(), format!("{}{target}", running.base())).body(body);
+    let address = format!("{}{target}", running.base());
+    let mut request = running.http.request(method.parse().unwrap(), address).body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -234,7 +237,7 @@ async fn each_fault_of_a_token_request_is_answered_in_the_form_of_oauth() {
     );
     let user = ("grant_type", "urn:acs-broker:emulator:user");
     let chat = ("scope", "https://communication.azure.com/clients/Chat");
-    let cases: Vec<(Vec<(&str, &str)>, u16, &str, u32)> = vec![
+    let cases: Vec<(Pairs, u16, &str, u32)> = vec![
         (vec![], 400, "invalid_request", 900_144),
         (vec![("grant_type", "password"), id, scope], 400, "unsupported_grant_type", 70_003),
         (vec![("grant_type", "authorization_code")], 400, "unsupported_grant_type", 70_003),
@@ -360,7 +363,7 @@ async fn the_machines_metadata_service_gives_tokens_and_demands_its_header() {
         assert_eq!(part(token, 1)["exp"], START_SECONDS + 86_399);
         assert_eq!(create_with(&running, token).await.status, if client == OWNER { 201 } else { 401 });
     }
-    let cases: Vec<(String, Vec<(&str, &str)>, &str)> = vec![
+    let cases: Vec<(String, Pairs, &str)> = vec![
         (good.into(), vec![], "bad_request_102"),
         (good.into(), vec![("Metadata", "false")], "bad_request_102"),
         (good.into(), vec![metadata, proxy], "invalid_request"),
