@@ -90,21 +90,21 @@ const CHAT: &[(Operation, u64)] = &[
     (Operation::SendTyping, 1),
 ];
 const COMMON: &[(Operation, u64)] =
-    &[(Operation::IssueToken, 60), (Operation::ListThreads, 1000), (Operation::GetIdentity, 2)];
+    &[(Operation::IssueToken, 60), (Operation::ListThreads, 700), (Operation::GetIdentity, 2)];
 
 const ENTRA: &[(Operation, u64)] =
     &[(Operation::CreateIdentity, 4), (Operation::IssueToken, 4), (Operation::DeleteIdentity, 4)];
 
 static PROGRAMS: [Program; 11] = [
-    Program::new(Language::Python, "identity", 38, IDENTITY),
+    Program::new(Language::Python, "identity", 42, IDENTITY),
     Program::new(Language::Python, "sms", 38, SMS),
     Program::new(Language::Python, "email", 40, EMAIL),
-    Program::new(Language::Python, "chat", 82, CHAT),
+    Program::new(Language::Python, "chat", 94, CHAT),
     Program::new(Language::Python, "entra", 10, ENTRA),
-    Program::new(Language::Node, "identity", 28, IDENTITY),
+    Program::new(Language::Node, "identity", 30, IDENTITY),
     Program::new(Language::Node, "sms", 19, SMS),
     Program::new(Language::Node, "email", 17, EMAIL),
-    Program::new(Language::Node, "chat", 43, CHAT),
+    Program::new(Language::Node, "chat", 49, CHAT),
     Program::new(Language::Node, "common", 23, COMMON),
     Program::new(Language::Node, "entra", 15, ENTRA),
 ];

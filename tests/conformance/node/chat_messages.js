@@ -95,6 +95,25 @@ describe("chat messages", () => {
     assert.deepEqual([read.content.message, { ...read.metadata }], ["first", { a: "1" }]);
   });
 
+  it("edits the metadata and leaves the text", async () => {
+    const messageId = await send("as it was", { metadata: { a: "1" } });
+    await ofAda.updateMessage(messageId, { metadata: { b: "2" } });
+    const read = await ofBob.getMessage(messageId);
+    assert.deepEqual([read.content.message, { ...read.metadata }], ["as it was", { b: "2" }]);
+  });
+
+  it("shows nobody what was before their share of history", async () => {
+    await send("before");
+    await advance("2h");
+    const late = await ofAda.getMessage(await send("after"));
+    const shareHistoryTime = new Date(late.createdOn.getTime() - 3_600_000);
+    const [carol, dora] = [await Person.of(), await Person.of()];
+    const participants = [carol.participant("Carol", { shareHistoryTime }), dora.participant("Dora")];
+    await ofAda.addParticipants({ participants });
+    assert.deepEqual(texts(await carol.thread(id).listMessages().all()), ["after"]);
+    assert.deepEqual(texts(await dora.thread(id).listMessages().all()), ["after", "before"]);
+  });
+
   it("deletes a message", async () => {
     const [gone, kept] = [await send("gone"), await send("kept")];
     assert.equal(await ofAda.deleteMessage(gone), undefined);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { beforeEach, describe, it } from "node:test";
 import { Person, communicationError, idOf, twoInAThread } from "./chatting.js";
-import { fault, refused } from "./judge.js";
+import { advance, fault, refused } from "./judge.js";
 
 describe("chat threads", () => {
   let ada, bob, created, id, ofAda, ofBob;
@@ -94,6 +94,20 @@ describe("chat threads", () => {
       assert.deepEqual(listed.map((thread) => [thread.id, thread.topic]), [[id, "Lunch"]]);
     }
     assert.deepEqual(await (await Person.of()).client().listChatThreads().all(), []);
+  });
+
+  it("lists threads since a time", async () => {
+    await advance("2h");
+    const { chatThread: late } = await ada.client().createChatThread({ topic: "Late" });
+    const startTime = new Date(late.createdOn.getTime() - 3_600_000);
+    const listed = await ada.client().listChatThreads({ startTime }).all();
+    assert.deepEqual(listed.map((each) => each.id), [late.id]);
+  });
+
+  it("lists when the last message came", async () => {
+    const message = await ofBob.getMessage((await ofBob.sendMessage({ content: "hello" })).id);
+    const [listed] = await ada.client().listChatThreads().all();
+    assert.deepEqual(listed.lastMessageReceivedOn, message.createdOn);
   });
 
   it("deletes a thread and does not mind a second time", async () => {

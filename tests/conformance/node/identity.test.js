@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { createHash, createHmac } from "node:crypto";
 import { describe, it } from "node:test";
 import {
-  Sdk, accessKey, assertDenied, connectionString, control, endpoint, fault, judgeTheSdks, refused, require, waitsOut,
-  withAWrongKey,
+  Sdk, accessKey, assertDenied, connectionString, control, endpoint, fault, judgeTheSdks, refused, require, rotate,
+  waitsOut, withAWrongKey,
 } from "./judge.js";
 
 const { CommunicationIdentityClient } = require("@azure/communication-identity");
@@ -141,6 +141,25 @@ describe("identity", () => {
     const read = await credential.getToken();
     credential.dispose();
     assert.equal(read.expiresOnTimestamp, Math.floor(expiresOn.getTime() / 1000) * 1000);
+  });
+
+  it("answers with the headers of the service", async () => {
+    let seen;
+    await client().createUser({ onResponse: (response) => (seen = response) });
+    const { headers, request, status } = seen;
+    assert.equal(status, 201);
+    assert.equal(headers.get("x-ms-client-request-id"), request.requestId);
+    assert.ok(headers.get("api-supported-versions").split(", ").includes("2023-10-01"));
+    assert.equal(headers.get("content-type"), "application/json; charset=utf-8");
+    assert.ok(headers.get("ms-cv"));
+  });
+
+  it("takes either key until it is rotated", async () => {
+    const second = client(await rotate("secondary"));
+    assert.match((await second.createUser()).communicationUserId, idForm);
+    const third = client(await rotate("secondary"));
+    await assertDenied(() => second.createUser());
+    for (const each of [third, client()]) assert.match((await each.createUser()).communicationUserId, idForm);
   });
 
   it("takes a key credential", async () => {

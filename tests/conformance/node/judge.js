@@ -41,9 +41,12 @@ export const waitFor = async (match, count = 1) =>
 export const advance = async (by) => new Date((await control("POST", "clock", { advance: by })).now);
 export const calls = async (operation) => (await control("GET", "calls"))[operation];
 
-/** Lets the next request of the operation meet a failure. */
-export const fault = (operation, status, more = {}) =>
-  control("POST", "faults", { operation, effect: "answer", status, count: 1, ...more });
+/** Lets the next request of the operation meet a failure of any kind. */
+export const meet = (operation, wanted) => control("POST", "faults", { operation, count: 1, ...wanted });
+/** Has the next request of the operation answered with this status. */
+export const fault = (operation, status, more = {}) => meet(operation, { effect: "answer", status, ...more });
+/** Makes a new access key; the connection string with it. */
+export const rotate = async (key) => (await control("POST", "keys/rotate", { key })).connection_string_tls;
 
 /** How a call was refused. */
 export const refusal = async (call) => {

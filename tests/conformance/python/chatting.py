@@ -27,11 +27,11 @@ ASYNC = judge.Sdk(
 class Person:
     """An ACS user with a token and the clients that use it."""
 
-    def __init__(self, case, scopes=("chat",), user=None):
+    def __init__(self, case, scopes=("chat",), user=None, identity=IDENTITY):
         self.case = case
         self.user = user or IDENTITY.create_user()
         self.id = self.user.raw_id
-        self.token = IDENTITY.get_token(self.user, list(scopes)).token
+        self.token = identity.get_token(self.user, list(scopes)).token
 
     def client(self, **options):
         chat, _, credential = self.case.sdk.classes

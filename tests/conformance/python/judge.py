@@ -82,11 +82,16 @@ def calls(operation):
 
 
 def fault(operation, status, retry_after=None, **more):
-    """Lets the next request of the operation meet a failure."""
-    wanted = {"operation": operation, "effect": "answer", "status": status, "count": 1, **more}
+    """Has the next request of the operation answered with this status."""
+    wanted = {"effect": "answer", "status": status, **more}
     if retry_after is not None:
         wanted["retry_after_seconds"] = retry_after
-    control("POST", "faults", wanted)
+    meet(operation, **wanted)
+
+
+def meet(operation, **wanted):
+    """Lets the next request of the operation meet a failure of any kind."""
+    control("POST", "faults", {"operation": operation, "count": 1, **wanted})
 
 
 def teams_token(minutes=30):
@@ -100,6 +105,11 @@ def teams_token(minutes=30):
     url = f"{os.environ['ACS_EMULATOR_HTTP'].rstrip('/')}/{TENANT}/oauth2/v2.0/token"
     with _DIRECT.open(url, data=urllib.parse.urlencode(form).encode(), timeout=20) as response:
         return json.load(response)["access_token"]
+
+
+def rotate(key):
+    """Makes a new access key; the connection string with it."""
+    return control("POST", "keys/rotate", {"key": key})["connection_string_tls"]
 
 
 class Sdk:

@@ -84,6 +84,18 @@ class Threads:
             self.assertEqual((thread.id, thread.topic), (self.thread_id, "Lunch"))
         self.assertEqual(list(Person(self).client().list_chat_threads()), [])
 
+    def test_lists_threads_since_a_time(self):
+        judge.advance("2h")
+        client = self.ada.client()
+        late = client.create_chat_thread("Late").chat_thread
+        since = late.created_on - datetime.timedelta(hours=1)
+        self.assertEqual([each.id for each in client.list_chat_threads(start_time=since)], [late.id])
+
+    def test_lists_when_the_last_message_came(self):
+        message = self.of_bob.get_message(self.of_bob.send_message("hello").id)
+        [listed] = self.ada.client().list_chat_threads()
+        self.assertEqual(listed.last_message_received_on, message.created_on)
+
     def test_deletes_a_thread_and_does_not_mind_a_second_time(self):
         client = self.ada.client()
         self.assertIsNone(client.delete_chat_thread(self.thread_id))

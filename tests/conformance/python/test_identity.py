@@ -131,6 +131,27 @@ class Identity:
         read = CommunicationTokenCredential(token.token).get_token()
         self.assertEqual(read.expires_on, int(moment(token.expires_on).timestamp()))
 
+    def test_answers_with_the_headers_of_the_service(self):
+        seen = []
+        self.client.create_user(
+            headers={"x-ms-client-request-id": "8f1b9a3c-0000-4000-8000-00000000000a"},
+            raw_response_hook=lambda response: seen.append(response.http_response),
+        )
+        headers = seen[0].headers
+        self.assertEqual(seen[0].status_code, 201)
+        self.assertEqual(headers["x-ms-client-request-id"], "8f1b9a3c-0000-4000-8000-00000000000a")
+        self.assertIn("2023-10-01", headers["api-supported-versions"].split(", "))
+        self.assertEqual(headers["Content-Type"], "application/json; charset=utf-8")
+        self.assertTrue(headers["MS-CV"])
+
+    def test_takes_either_key_until_it_is_rotated(self):
+        second = self.connect(judge.rotate("secondary"))
+        self.assertRegex(second.create_user().raw_id, ID_FORM)
+        third = self.connect(judge.rotate("secondary"))
+        self.denied(second.create_user)
+        for client in (third, self.client):
+            self.assertRegex(client.create_user().raw_id, ID_FORM)
+
     def test_takes_a_key_credential(self):
         endpoint, key = judge.endpoint_and_key()
         client = self.closing(self.sdk.make(self.sdk.classes[0], endpoint, AzureKeyCredential(key)))
