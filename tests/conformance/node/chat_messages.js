@@ -119,7 +119,7 @@ describe("chat messages", () => {
     assert.equal(await ofAda.deleteMessage(gone), undefined);
     const read = await ofBob.getMessage(gone);
     assert.ok(read.deletedOn);
-    assert.equal(read.content?.message ?? "", "");
+    assert.equal(read.content.message, "");
     const listed = await ofBob.listMessages().all();
     assert.ok(!texts(listed).includes("gone"));
     assert.ok(listed.some((each) => each.id === gone));

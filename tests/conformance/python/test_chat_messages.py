@@ -116,7 +116,7 @@ class Messages:
         self.assertIsNone(self.of_ada.delete_message(gone))
         read = self.of_bob.get_message(gone)
         self.assertIsNotNone(read.deleted_on)
-        self.assertEqual(read.content.message or "", "")
+        self.assertEqual(read.content.message, "")
         self.assertEqual(self.texts(self.of_bob.list_messages()).count("gone"), 0)
         self.assertIn(gone, [each.id for each in self.of_bob.list_messages()])
         self.assertIsNone(self.of_bob.get_message(kept).deleted_on)
