@@ -24,6 +24,7 @@ mod emulator {
     pub(crate) mod control_state;
     pub(crate) mod control_stream;
     pub(crate) mod control_wait;
+    pub(crate) mod email;
     pub(crate) mod entra;
     pub(crate) mod events;
     pub(crate) mod faults;
@@ -34,5 +35,6 @@ mod emulator {
     pub(crate) mod lifecycle;
     pub(crate) mod operations;
     pub(crate) mod refusals;
+    pub(crate) mod sms;
     pub(crate) mod transport;
 }

@@ -33,6 +33,8 @@ mod signature;
 mod sms;
 mod throttle;
 mod times;
+#[cfg(test)]
+mod trial;
 mod version;
 
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! The webhook of the settings, as a program meets it: asked first, never by mistake, and let go at the end.
+//! Webhooks as a program meets them: asked first, agreed by answer or by address, sent what happened, and let go at the
+//! end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,11 +7,12 @@ use std::time::Duration;
 use acs_broker::clock::ManualClock;
 use acs_broker::emulator::{self, Settings, StartError};
 use axum::http::{HeaderMap, Method};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::harness::{START, start_with};
+use super::harness::{START, start, start_with};
+use crate::emulator_control::Control;
 
 type Request = (Method, HeaderMap, String);
 
@@ -70,4 +72,57 @@ async fn a_webhook_that_is_no_address_stops_the_start_and_names_the_setting() {
         assert!(matches!(error, StartError::Webhook(_)), "{error}");
         assert!(error.to_string().contains("emulator.webhook_url"));
     }
+}
+
+#[tokio::test]
+async fn a_message_that_comes_in_is_posted_once_the_address_in_the_question_was_called() {
+    let (url, mut requests) = receiver().await;
+    let running = start().await;
+    let control = Control::at(running.base());
+    control.set_webhooks(json!([{ "url": url, "kinds": ["SMSReceived"] }])).await;
+    let id = control.receive_sms("+14255550123", "+18005550100", "Hello").await;
+
+    let (_, _, question) = next(&mut requests).await;
+    let question: Value = serde_json::from_str(&question).unwrap();
+    let address = question[0]["data"]["validationUrl"].as_str().unwrap();
+    let path = address.strip_prefix(&running.base()).unwrap();
+    assert_eq!(running.plain("GET", &format!("{path}0"), "").await.status, 400);
+    let reply = running.plain("GET", path, "").await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+
+    let (_, headers, event) = next(&mut requests).await;
+    assert_eq!(headers["aeg-event-type"], "Notification");
+    let event: Value = serde_json::from_str(&event).unwrap();
+    assert_eq!(event[0]["eventType"], "Microsoft.Communication.SMSReceived");
+    assert_eq!(event[0]["data"]["messageId"], id);
+    let delivered = async {
+        loop {
+            let events = control.events(0).await;
+            if events[0]["deliveries"][0]["status"] == "delivered" {
+                return events;
+            }
+        }
+    };
+    let events = tokio::time::timeout(Duration::from_secs(20), delivered).await.unwrap();
+    assert_eq!(events[0]["id"], event[0]["id"]);
+    assert_eq!(control.webhooks().await[0]["validation"]["state"], "validated");
+    assert_eq!(control.status().await["counts"]["events"], events.len());
+}
+
+#[tokio::test]
+async fn webhooks_that_make_no_sense_are_refused_and_nothing_changes() {
+    let running = start().await;
+    let control = Control::at(running.base());
+    control.set_webhooks(json!([{ "url": "http://127.0.0.1:9/" }])).await;
+    let too_many = Value::Array(vec![json!({ "url": "http://127.0.0.1:9/" }); 17]);
+    for body in [
+        json!([{ "url": "ftp://127.0.0.1/" }]),
+        json!([{ "url": "http://127.0.0.1:9/", "schema": "xml" }]),
+        json!([{ "url": "http://127.0.0.1:9/", "duplicate": 1000 }]),
+        too_many,
+    ] {
+        let reply = running.plain("PUT", "/_emulator/webhooks", &body.to_string()).await;
+        assert_eq!(reply.status, 400, "{}", reply.text);
+    }
+    assert_eq!(control.webhooks().await.len(), 1);
 }

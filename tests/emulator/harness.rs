@@ -130,6 +130,21 @@ impl Running {
         read(request.body(body.to_owned()).send().await.unwrap()).await.unwrap()
     }
 
+    /// A request with these headers and no others of ours.
+    pub(crate) async fn bare(
+        &self,
+        method: &str,
+        target: &str,
+        body: String,
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        let mut request = self.http.request(method.parse().unwrap(), format!("{}{target}", self.base()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(request.body(body).send().await.unwrap()).await.unwrap()
+    }
+
     pub(crate) async fn create(&self) -> String {
         let reply = self.send(Call::new("POST", format!("/identities?{GA}"))).await;
         assert_eq!(reply.status, 201, "{}", reply.text);

@@ -13,11 +13,14 @@ pub(super) fn text(html: &str) -> String {
         rest = after_tag(tag);
     }
     text.push_str(rest);
-    let words: Vec<&str> = text.split_whitespace().collect();
     // The ampersand last, so that what it gives is not read again.
-    [("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
-        .iter()
-        .fold(words.join(" "), |text, (entity, character)| text.replace(entity, character))
+    for (entity, character) in
+        [("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
+    {
+        text = text.replace(entity, character);
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ")
 }
 
 /// What follows a tag whose `<` was read, with all that belongs to it: the inside of a comment, script or style.

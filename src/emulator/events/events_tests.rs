@@ -94,7 +94,7 @@ impl World {
 
 /// Willing, but answers the events with these statuses first.
 fn answering(statuses: &[u16]) -> impl FnMut(&Seen) -> Reply + Send + 'static {
-    let mut statuses = statuses.to_vec().into_iter();
+    let mut statuses = Vec::from(statuses).into_iter();
     move |seen| match seen.asks() {
         true => willing(seen),
         false => statuses.next().map_or_else(|| willing(seen), |status| (status, Vec::new(), String::new())),

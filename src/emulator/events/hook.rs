@@ -10,7 +10,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use super::envelope::{Consent, Happening};
 use super::handshake::Handshake;
@@ -58,7 +57,6 @@ pub(super) struct Hook {
     /// Never used twice.
     pub(super) id: u64,
     pub(super) webhook: Webhook,
-    pub(super) url: Url,
     /// Its address as it was given, once for all the events that name it.
     pub(super) address: Arc<str>,
     /// What Event Grid calls the name of the subscription.
@@ -79,12 +77,11 @@ pub(super) struct Hook {
 }
 
 impl Hook {
-    pub(super) fn new(id: u64, name: String, webhook: Webhook, url: Url, random: Random) -> Self {
+    pub(super) fn new(id: u64, name: String, webhook: Webhook, random: Random) -> Self {
         let address = Arc::from(webhook.url.as_str());
         Self {
             id,
             webhook,
-            url,
             address,
             name,
             wake: Arc::default(),
@@ -146,7 +143,7 @@ impl Hook {
             self.handshake.ask(&code, now);
             return Step::Ask { code };
         }
-        if let Some(step) = self.from_batch(now) {
+        if let Some(step) = self.take_batched(now) {
             return step;
         }
         let most = if self.webhook.reorder { SHUFFLED } else { 1 };
@@ -159,11 +156,11 @@ impl Hook {
             self.shuffle(&mut due);
         }
         self.batch = due.into();
-        self.from_batch(now).unwrap_or_else(|| Step::Rest(self.due.first().map(|(due, _)| due.since(now))))
+        self.take_batched(now).unwrap_or_else(|| Step::Rest(self.due.first().map(|(due, _)| due.since(now))))
     }
 
     /// The next event of the batch that still waits and is due.
-    fn from_batch(&mut self, now: Timestamp) -> Option<Step> {
+    fn take_batched(&mut self, now: Timestamp) -> Option<Step> {
         while let Some(sequence) = self.batch.pop_front() {
             if let Some(waiting) = self.waiting.get(&sequence)
                 && waiting.due <= now

@@ -11,8 +11,7 @@ fn hook(properties: Value) -> Hook {
     let mut webhook = properties;
     webhook["url"] = "http://127.0.0.1:1/".into();
     let webhook: Webhook = serde_json::from_value(webhook).unwrap();
-    let url = webhook.checked().unwrap();
-    let mut hook = Hook::new(1, "n".to_owned(), webhook, url, Random::new(Some(7)));
+    let mut hook = Hook::new(1, "n".to_owned(), webhook, Random::new(Some(7)));
     assert!(matches!(hook.step(START, false), Step::Ask { .. }));
     hook.answered(Consent::Given, "200".to_owned(), START);
     hook

@@ -101,7 +101,7 @@ impl Events {
             }
             let id = outbox.next_hook();
             let name = format!("WEBHOOK-{id}");
-            let hook = Hook::new(id, name.clone(), webhook, url.clone(), random);
+            let hook = Hook::new(id, name.clone(), webhook, random);
             let (schema, wake) = (hook.webhook.schema, Arc::clone(&hook.wake));
             couriers.push((Courier { hook: hook.id, url, schema, name, client, wake }, hook.cancel.clone()));
             hooks.push(hook);

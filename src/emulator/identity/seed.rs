@@ -41,3 +41,7 @@ pub(in crate::emulator) fn seed(
         "expires_on": expires_on,
     }))
 }
+
+#[cfg(test)]
+#[path = "seed_tests.rs"]
+mod tests;

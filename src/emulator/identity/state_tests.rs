@@ -70,6 +70,26 @@ fn an_id_that_names_nothing_alive_is_told_from_one_that_is_none() {
 }
 
 #[test]
+fn the_ids_of_exchanged_users_have_two_more_forms() {
+    let mut state = state();
+    let resource = state.resource().to_owned();
+    let (tenant, user) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    for part in [format!("{tenant}_{user}"), format!("wf_{tenant}_{user}")] {
+        let id = format!("8:acs:{resource}_{part}");
+        assert_eq!(state.known(&id), Known::Gone);
+        assert_eq!(state.known(&format!("8:acs:{tenant}_{part}")), Known::Foreign);
+        state.create_as(&id).unwrap();
+        state.create_as(&id).unwrap();
+        assert_eq!(state.known(&id), Known::Alive);
+        state.delete(&id);
+        assert_eq!(state.known(&id), Known::Gone);
+    }
+    for odd in [format!("wf_{user}"), format!("{tenant}_{user}_{user}"), format!("xx_{tenant}_{user}")] {
+        assert_eq!(state.known(&format!("8:acs:{resource}_{odd}")), Known::Malformed, "{odd}");
+    }
+}
+
+#[test]
 fn the_same_custom_id_finds_the_same_identity_until_it_is_deleted() {
     let mut state = state();
     let first = create(&mut state, Some("Sally")).unwrap();
@@ -137,6 +157,8 @@ fn identities_beyond_the_limit_are_refused_and_tokens_beyond_theirs_forgotten() 
     create(&mut state, None).unwrap();
     create(&mut state, None).unwrap();
     assert_eq!(create(&mut state, None), Err(NotMade::Full));
+    assert_eq!(state.create_as("8:acs:x"), Err(NotMade::Full));
+    assert!(!state.adopt("8:acs:ac80d96a-85de-48b1-995d-a3a3fa3627c8_0000000a-b1cc-8a94-e3c7-593a0d003a89"));
     assert_eq!(create(&mut state, Some("known")).unwrap().id, id, "one that is known needs no room");
     for n in 0..50 {
         issue(&mut state, &id, &n.to_string(), NOW, 0);
@@ -149,7 +171,7 @@ fn identities_beyond_the_limit_are_refused_and_tokens_beyond_theirs_forgotten() 
     assert_eq!((state.tokens.len(), state.token_ages.len()), (1, 1));
     state.reset();
     assert_eq!((state.tokens.len(), state.token_ages.len(), state.alive()), (0, 0, 0));
-    assert_eq!(state.custom_ids.len(), 0);
+    assert_eq!((state.custom_ids.len(), state.order.len()), (0, 0));
 }
 
 fn with_key(key: &str) -> Result<State, StartError> {
