@@ -158,6 +158,9 @@ pub(super) fn update(shared: &Shared, call: &Call<'_>, user: &str) -> Result<Ans
     let request = request::update_thread(call.body, call.version)?;
     let mut store = shared.chat.store_at(call.now);
     let number = store.entered_alive(call.parameter(0), user)?;
+    if request.topic.is_none() && request.metadata.is_empty() && request.retention.is_none() {
+        return Ok(answer::no_content());
+    }
     let mut metadata = store.thread(number)?.metadata.clone();
     for (name, value) in request.metadata {
         match value {
