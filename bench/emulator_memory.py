@@ -19,6 +19,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/emulator_wire"))
 
+sys.dont_write_bytecode = True
 import flood  # noqa: E402
 import wire  # noqa: E402
 
