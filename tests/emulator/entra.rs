@@ -27,6 +27,9 @@ const SCOPE: &str = "https://communication.azure.com//.default";
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const START_SECONDS: u64 = 1_795_348_800;
 
+/// Fields of a form, or headers.
+type Pairs = Vec<(&'static str, &'static str)>;
+
 /// Sends a request that is not signed.
 pub(crate) async fn ask(
     running: &Running,
@@ -234,7 +237,7 @@ async fn each_fault_of_a_token_request_is_answered_in_the_form_of_oauth() {
     );
     let user = ("grant_type", "urn:acs-broker:emulator:user");
     let chat = ("scope", "https://communication.azure.com/clients/Chat");
-    let cases: Vec<(Vec<(&str, &str)>, u16, &str, u32)> = vec![
+    let cases: Vec<(Pairs, u16, &str, u32)> = vec![
         (vec![], 400, "invalid_request", 900_144),
         (vec![("grant_type", "password"), id, scope], 400, "unsupported_grant_type", 70_003),
         (vec![("grant_type", "authorization_code")], 400, "unsupported_grant_type", 70_003),
@@ -360,7 +363,7 @@ async fn the_machines_metadata_service_gives_tokens_and_demands_its_header() {
         assert_eq!(part(token, 1)["exp"], START_SECONDS + 86_399);
         assert_eq!(create_with(&running, token).await.status, if client == OWNER { 201 } else { 401 });
     }
-    let cases: Vec<(String, Vec<(&str, &str)>, &str)> = vec![
+    let cases: Vec<(String, Pairs, &str)> = vec![
         (good.into(), vec![], "bad_request_102"),
         (good.into(), vec![("Metadata", "false")], "bad_request_102"),
         (good.into(), vec![metadata, proxy], "invalid_request"),

@@ -41,6 +41,8 @@ impl Revocations {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const fn at(millis: u64) -> Timestamp {
@@ -79,5 +81,32 @@ mod tests {
         revocations.add(1000, at(5000), at(5000));
         assert_eq!(revocations.0.len(), 2, "what is superfluous goes");
         assert!(revocations.cover(1000, at(5000)) && revocations.cover(3, at(5000)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_revoked_stays_so_and_what_came_later_is_spared(
+            steps in proptest::collection::vec((0..3_u64, 0..40_u64), 1..60),
+            delay in 0..100_u64,
+        ) {
+            let (mut revocations, mut all) = (Revocations::default(), Vec::new());
+            let (mut sequence, mut now) = (0, 0);
+            for (issued, passed) in steps {
+                sequence += issued;
+                now += passed;
+                revocations.add(sequence, at(now + delay), at(now));
+                all.push((sequence, now + delay));
+                let waiting = all.iter().filter(|(_, from)| *from > now).count();
+                for token in 0..=sequence + 1 {
+                    for time in [now, now + delay / 2, now + delay] {
+                        let wanted = all.iter().any(|(through, from)| token <= *through && *from <= time);
+                        let covered = revocations.cover(token, at(time));
+                        prop_assert!(covered || !wanted, "token {token} at {time} was spared");
+                        prop_assert!(!covered || wanted || waiting >= WAITING, "token {token} died early at {time}");
+                    }
+                }
+                prop_assert!(!revocations.cover(sequence + 1, at(u64::MAX)));
+            }
+        }
     }
 }

@@ -132,7 +132,7 @@ pub(super) fn token(shared: &Shared, tenant: &str, body: &[u8]) -> Answer {
 fn client_credentials(shared: &Shared, form: &Form) -> Result<Answer, Problem> {
     let application = application(form)?;
     let proof = prove(shared, form)?;
-    let scopes = scopes(form)?;
+    let scopes = scopes_of(form)?;
     let [scope] = scopes.as_slice() else { return Err(Problem::scope()) };
     let Some(audience) = scope.strip_suffix("/.default") else {
         let message = "The provided value for scope is not valid. Client credential flows must have a scope value \
@@ -251,7 +251,7 @@ fn user(shared: &Shared, form: &Form) -> Result<Answer, Problem> {
             return Err(Problem::new(400, "invalid_request", 90_014, message));
         }
     };
-    let (audience, permissions) = consent(&scopes(form)?)?;
+    let (audience, permissions) = consent(&scopes_of(form)?)?;
     let now = shared.clock.now();
     let bearer = Bearer::User {
         client: application.client,
@@ -307,7 +307,7 @@ fn consent(scopes: &[&str]) -> Result<(String, String), Problem> {
 }
 
 /// The scopes asked for, without those that mean nothing here.
-fn scopes(form: &Form) -> Result<Vec<&str>, Problem> {
+fn scopes_of(form: &Form) -> Result<Vec<&str>, Problem> {
     let scopes: Vec<&str> = form
         .need("scope")?
         .split_ascii_whitespace()
@@ -315,3 +315,7 @@ fn scopes(form: &Form) -> Result<Vec<&str>, Problem> {
         .collect();
     if scopes.is_empty() { Err(Problem::scope()) } else { Ok(scopes) }
 }
+
+#[cfg(test)]
+#[path = "oauth_tests.rs"]
+mod tests;
