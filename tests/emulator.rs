@@ -15,10 +15,6 @@
 mod emulator_control;
 
 mod emulator {
-    pub(crate) mod chat;
-    pub(crate) mod chat_events;
-    pub(crate) mod chat_lists;
-    pub(crate) mod chat_rules;
     pub(crate) mod control;
     pub(crate) mod control_access;
     pub(crate) mod control_kinds;
@@ -28,9 +24,9 @@ mod emulator {
     pub(crate) mod control_state;
     pub(crate) mod control_stream;
     pub(crate) mod control_wait;
+    pub(crate) mod email;
     pub(crate) mod entra;
     pub(crate) mod events;
-    pub(crate) mod email;
     pub(crate) mod faults;
     pub(crate) mod harness;
     pub(crate) mod identity_assignments;

@@ -59,7 +59,7 @@ async fn the_page_and_the_validation_of_webhooks_are_for_anyone_who_reaches_the_
     assert_eq!(status(&running, "GET", "", &headers).await, 200);
     assert_eq!(
         status(&running, "GET", "events/validate?id=x", &headers).await,
-        404,
+        400,
         "the code is the ticket"
     );
     assert_eq!(status(&running, "POST", "", &headers).await, 403);

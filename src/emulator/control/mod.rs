@@ -101,7 +101,10 @@ pub(super) async fn handle(
 
 /// The page is the same for everybody and holds no data. Webhooks may be anywhere, and bring the code they were sent.
 fn is_for_everybody(head: &http::request::Parts, path: &[&str]) -> bool {
-    head.method == http::Method::GET && matches!(path, [] | [""] | ["events", "validate"])
+    match path {
+        [] | [""] => head.method == http::Method::GET,
+        path => *path == ["events", "validate"],
+    }
 }
 
 async fn perform(

@@ -18,7 +18,7 @@ struct Inner {
     name: Option<String>,
 }
 
-fn message(refusal: Refusal) -> String {
+fn message(refusal: &Answer) -> String {
     assert_eq!(refusal.status, 400);
     let body: Value = serde_json::from_slice(&refusal.body).unwrap();
     assert_eq!(body["error"]["code"], "InvalidRequest");
@@ -38,23 +38,23 @@ fn a_mistake_in_a_body_names_its_field() {
         (r#"{"count":1} x"#, "not JSON"),
         ("null", "must be an object"),
     ] {
-        let said = message(object::<Outer>(body.as_bytes()).unwrap_err());
+        let said = message(&object::<Outer>(body.as_bytes()).unwrap_err());
         assert!(said.contains(named), "{body}: {said}");
     }
     assert_eq!(object::<Outer>(b"{}").unwrap(), Outer::default());
-    assert!(message(array::<Outer>(b"{}").unwrap_err()).contains("must be an array"));
-    assert!(message(array::<Outer>(br#"[{},{"count":-1}]"#).unwrap_err()).contains("[1].count"));
+    assert!(message(&array::<Outer>(b"{}").unwrap_err()).contains("must be an array"));
+    assert!(message(&array::<Outer>(br#"[{},{"count":-1}]"#).unwrap_err()).contains("[1].count"));
 }
 
 #[test]
 fn a_mistake_in_a_query_names_its_parameter() {
     let mut query = Query::read(Some("limit=1001&after=-1&x=1&empty=&text=a+b%26c")).unwrap();
-    assert!(message(query.limit().unwrap_err()).contains("limit: must be a whole number from 1 to 1000"));
-    assert!(message(query.after().unwrap_err()).starts_with("after: "));
+    assert!(message(&query.limit().unwrap_err()).contains("limit: must be a whole number from 1 to 1000"));
+    assert!(message(&query.after().unwrap_err()).starts_with("after: "));
     assert_eq!(query.take("empty"), None);
     assert_eq!(query.take("text").as_deref(), Some("a b&c"));
-    assert!(message(query.end().unwrap_err()).starts_with("x: "));
-    assert!(message(Query::read(Some("a=1&a=2")).err().unwrap()).starts_with("a: "));
+    assert!(message(&query.end().unwrap_err()).starts_with("x: "));
+    assert!(message(&Query::read(Some("a=1&a=2")).err().unwrap()).starts_with("a: "));
     let mut absent = Query::read(None).unwrap();
     assert_eq!((absent.limit().unwrap(), absent.after().unwrap()), (100, 0));
     assert!(absent.end().is_ok());

@@ -66,6 +66,7 @@ const TABLE: &[(&str, &[&str], Action)] = &[
     ("GET", &["calls", "log.txt"], Action::LogText),
     ("GET", &["events"], Action::Events),
     ("GET", &["events", "validate"], Action::Validate),
+    ("POST", &["events", "validate"], Action::Validate),
     ("GET", &["webhooks"], Action::Webhooks),
     ("PUT", &["webhooks"], Action::SetWebhooks),
     ("POST", &["reset"], Action::Reset),

@@ -1,4 +1,4 @@
-//! Where events are posted: reading and replacing the list, and the address that a webhook confirms itself at.
+//! Where events are posted: reading and replacing the list.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ pub(super) fn set(shared: &Arc<Shared>, body: &[u8]) -> Result<Answer, Refusal> 
     Ok(answer::no_content())
 }
 
-/// `GET events/validate`: the `validationUrl` of the handshake.
+/// `GET events/validate`: the address that a webhook finds in the question whether it wants events.
 pub(super) fn validate(shared: &Shared, mut query: Query) -> Result<Answer, Refusal> {
-    let code = query.take("id").ok_or_else(|| invalid("id", "must be there"))?;
+    let code = query.take("id").unwrap_or_default();
     query.end()?;
-    if events::confirm(shared, &code) {
-        Ok(answer::content("text/plain; charset=utf-8", "The webhook is validated."))
-    } else {
-        Err(request::not_found("This is not the code of the last question to a webhook, or it is too old."))
+    if !events::confirm(shared, &code) {
+        return Err(invalid("id", "is the code of no webhook that was asked in the last ten minutes"));
     }
+    let text = "Webhook successfully validated as a subscription endpoint";
+    Ok(answer::content("text/plain; charset=utf-8", text.to_owned()))
 }

@@ -14,10 +14,6 @@ const { AzureCommunicationTokenCredential } = require("@azure/communication-comm
 const sdk = new Sdk("@azure/communication-identity", {
   classes: [CommunicationIdentityClient],
   declarations: ["types/communication-identity.d.ts"],
-  refusedOnly: {
-    "CommunicationIdentityClient.getTokenForTeamsUser":
-      "needs an Entra token; see the judges of Entra sign-in",
-  },
 });
 const client = (...args) =>
   sdk.watch(new CommunicationIdentityClient(...(args.length > 0 ? args : [connectionString])));
@@ -106,6 +102,29 @@ describe("identity", () => {
     assert.ok(!(await control("GET", "identities")).ids.includes(user.communicationUserId));
     await refused(404, () => client().getToken(user, ["chat"]));
     await refused(404, () => client().revokeTokens(user));
+  });
+
+  it("exchanges the token of a Teams user", async () => {
+    // What a user of Teams who has signed in brings: the test issuer of docs/emulator.md hands it out.
+    const [tenant, clientId, userObjectId] = ["0", "3", "21"].map(
+      (number) => `00000000-ac5b-4000-8000-${number.padStart(12, "0")}`,
+    );
+    const response = await fetch(`${endpoint.replace(/\/$/, "")}/${tenant}/oauth2/v2.0/token`, {
+      method: "POST",
+      body: new URLSearchParams({
+        grant_type: "urn:acs-broker:emulator:user",
+        client_id: clientId,
+        scope: "https://auth.msft.communication.azure.com/Teams.ManageCalls",
+        expires_in: "1800",
+      }),
+    });
+    const { access_token: teamsUserAadToken } = await response.json();
+    const options = { teamsUserAadToken, clientId, userObjectId };
+    const { token, expiresOn } = await client().getTokenForTeamsUser(options);
+    assert.equal(token.split(".").length, 3);
+    assertMinutesLeft(expiresOn, 30);
+    const seen = await refused(400, () => client().getTokenForTeamsUser({ ...options, clientId: "" }));
+    assert.deepEqual([seen.code, seen.message], ["ValidationError", "AppId: The AppId field is required."]);
   });
 
   it("refuses a Teams token that is none", async () => {

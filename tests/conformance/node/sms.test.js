@@ -19,7 +19,7 @@ const owned = "+18005550100";
 
 describe("sms", () => {
   // Each case has recipients of its own, so that it finds its messages again.
-  let area = 200;
+  let area = 300;
   beforeEach(() => (area += 1));
   const number = (last = 0) => `+1${area}555${String(last).padStart(4, "0")}`;
   const send = (text, to = [number()], from = owned, options = {}) =>
@@ -61,6 +61,21 @@ describe("sms", () => {
     const [kept] = await waitFor({ kind: "sms", to: number(), status: "Delivered" });
     assert.equal(kept.tag, "campaign 7");
     assert.equal((await message(result.messageId)).detail.delivery_report, true);
+  });
+
+  // These two numbers stand for an outcome: see docs/emulator-magic.md.
+  it("hears of a message that cannot be delivered by its report alone", async () => {
+    const to = "+12065550104";
+    const [result] = await send("lost", [to], owned, { enableDeliveryReport: true });
+    assertAccepted(result, to);
+    const kept = await waitFor({ kind: "sms", to, status: "Failed" });
+    assert.ok(kept.some((each) => each.id === result.messageId));
+  });
+
+  it("answers 503 for a recipient it cannot take now", async () => {
+    const [result] = await send("later", ["+12065550133"]);
+    assert.deepEqual([result.httpStatusCode, result.successful], [503, false]);
+    assert.equal(result.errorMessage, "ServiceUnavailable");
   });
 
   it("sends from a short code and a name", async () => {

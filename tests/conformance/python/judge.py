@@ -29,6 +29,11 @@ DENIED = "Denied by the resource provider."
 #: What an operation that failed is noted as: the answer that says so has the status 200.
 FAILED = "failed"
 
+#: Well-known values of the emulator's test issuer: see docs/emulator.md.
+TENANT = "00000000-ac5b-4000-8000-000000000000"
+TEAMS_APP = "00000000-ac5b-4000-8000-000000000003"
+TEAMS_USER = "00000000-ac5b-4000-8000-000000000021"
+
 LOOP = asyncio.new_event_loop()
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -84,15 +89,26 @@ def fault(operation, status, retry_after=None, **more):
     control("POST", "faults", wanted)
 
 
+def teams_token(minutes=30):
+    """What a user of Teams who has signed in brings: the test issuer hands it out without a page to sign in."""
+    form = {
+        "grant_type": "urn:acs-broker:emulator:user",
+        "client_id": TEAMS_APP,
+        "scope": "https://auth.msft.communication.azure.com/Teams.ManageCalls",
+        "expires_in": str(minutes * 60),
+    }
+    url = f"{os.environ['ACS_EMULATOR_HTTP'].rstrip('/')}/{TENANT}/oauth2/v2.0/token"
+    with _DIRECT.open(url, data=urllib.parse.urlencode(form).encode(), timeout=20) as response:
+        return json.load(response)["access_token"]
+
+
 class Sdk:
     """One package in one way of use, and what was called of it."""
 
     all = []
 
-    def __init__(self, package, mode, classes, uncalled=None, refused_only=None):
-        """`uncalled` and `refused_only` are methods that nobody calls, or that are only seen refused, and why."""
+    def __init__(self, package, mode, classes):
         self.package, self.mode, self.classes = package, mode, classes
-        self.uncalled, self.refused_only = uncalled or {}, refused_only or {}
         self.seen = {}
         Sdk.all.append(self)
 

@@ -87,8 +87,8 @@ class Threads:
     def test_deletes_a_thread_and_does_not_mind_a_second_time(self):
         client = self.ada.client()
         self.assertIsNone(client.delete_chat_thread(self.thread_id))
-        self.communication_error(404, "NotFound", self.of_ada.get_properties)
-        self.communication_error(404, "NotFound", lambda: self.of_bob.send_message("anybody?"))
+        self.refused((403, 404), lambda: self.of_ada.send_message("anybody?"))
+        self.refused((403, 404), lambda: self.of_bob.update_topic("Still here"))
         self.assertIsNone(client.delete_chat_thread(self.thread_id))
         listed = [thread for thread in client.list_chat_threads() if thread.deleted_on is None]
         self.assertEqual(listed, [])

@@ -13,6 +13,8 @@ import judge
 
 SENDER = "DoNotReply@contoso.example.com"
 UNLINKED = "DoNotReply@not-linked.example.net"
+#: An address that stands for an outcome: see docs/emulator-magic.md.
+SUPPRESSED = "suppressed@magic.example.net"
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
@@ -148,7 +150,7 @@ class Sending:
         self.assertEqual(versions, {"2023-03-31"})
 
     def test_fails_when_all_recipients_are_suppressed(self):
-        poller = self.client.begin_send(mail("suppressed@example.com"))
+        poller = self.client.begin_send(mail(SUPPRESSED))
         with self.assertRaises(HttpResponseError) as raised:
             poller.result()
         answer = raised.exception.response.json()

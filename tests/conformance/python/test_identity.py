@@ -10,9 +10,6 @@ import judge
 import tampering
 
 ID_FORM = r"^8:acs:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-NO_TEAMS_USER = {
-    "CommunicationIdentityClient.get_token_for_teams_user": "needs an Entra token; see the judges of Entra sign-in"
-}
 
 
 def moment(expires_on):
@@ -105,6 +102,17 @@ class Identity:
         self.refused(404, lambda: self.client.get_token(user, ["chat"]))
         self.refused(404, lambda: self.client.revoke_tokens(user))
 
+    def test_exchanges_the_token_of_a_teams_user(self):
+        exchange = self.client.get_token_for_teams_user
+        token = exchange(judge.teams_token(minutes=30), judge.TEAMS_APP, judge.TEAMS_USER)
+        self.assertEqual(len(token.token.split(".")), 3)
+        self.assertAlmostEqual(minutes_left(token.expires_on), 30, delta=1)
+        for app, user, target in [("", judge.TEAMS_USER, "AppId"), (judge.TEAMS_APP, "", "UserId")]:
+            with self.subTest(target=target):
+                error = self.refused(400, lambda: exchange(judge.teams_token(), app, user)).error
+                self.assertEqual((error.code, error.target), ("ValidationError", target))
+                self.assertEqual(error.message, f"{target}: The {target} field is required.")
+
     def test_refuses_a_teams_token_that_is_none(self):
         for token in ["", "no-token", "ey.ey.ey"]:
             with self.subTest(token=token):
@@ -167,13 +175,9 @@ class Identity:
 
 class Sync(Identity, judge.Judge):
     asynchronous = False
-    sdk = judge.Sdk(
-        "azure-communication-identity", "sync", [CommunicationIdentityClient], refused_only=NO_TEAMS_USER
-    )
+    sdk = judge.Sdk("azure-communication-identity", "sync", [CommunicationIdentityClient])
 
 
 class Async(Identity, judge.Judge):
     asynchronous = True
-    sdk = judge.Sdk(
-        "azure-communication-identity", "async", [AsyncCommunicationIdentityClient], refused_only=NO_TEAMS_USER
-    )
+    sdk = judge.Sdk("azure-communication-identity", "async", [AsyncCommunicationIdentityClient])

@@ -10,13 +10,15 @@ import judge
 
 OWNED, SHORT_CODE, ALPHANUMERIC = "+18005550100", "50505", "Contoso"
 UNOWNED = "+18005550199"
+#: Numbers that stand for an outcome: see docs/emulator-magic.md.
+UNREACHABLE, UNAVAILABLE = "+12065550104", "+12065550133"
 
 
 class Sending:
     def setUp(self):
         self.client = self.connect()
         # Each case has recipients of its own, so that it finds its messages again.
-        self.area = 200 + Sending.cases
+        self.area = 300 + Sending.cases
         Sending.cases += 1
 
     cases = 0
@@ -60,6 +62,18 @@ class Sending:
         [kept] = judge.wait_for(kind="sms", to=self.number(), status="Delivered")
         self.assertEqual(kept["tag"], "campaign 7")
         self.assertTrue(judge.message(result.message_id)["detail"]["delivery_report"])
+
+    def test_hears_of_a_message_that_cannot_be_delivered_by_its_report_alone(self):
+        tag = f"lost {self.area}"
+        [result] = self.client.send(OWNED, UNREACHABLE, "lost", enable_delivery_report=True, tag=tag)
+        self.accepted(result, UNREACHABLE)
+        [kept] = judge.wait_for(kind="sms", tag=tag, status="Failed")
+        self.assertEqual(kept["id"], result.message_id)
+
+    def test_answers_503_for_a_recipient_it_cannot_take_now(self):
+        [result] = self.client.send(OWNED, [UNAVAILABLE], "later")
+        self.assertEqual((result.to, result.http_status_code, result.successful), (UNAVAILABLE, 503, False))
+        self.assertEqual(result.error_message, "ServiceUnavailable")
 
     def test_sends_from_a_short_code_and_a_name(self):
         for sender in (SHORT_CODE, ALPHANUMERIC):
