@@ -88,7 +88,7 @@ impl World {
 
     /// The receiver's patience is tried less long than in earnest.
     fn be_impatient(&self) {
-        *self.shared().events.patience.lock().unwrap() = Duration::from_millis(300);
+        *self.shared().events.patience.lock().unwrap() = Duration::from_secs(3);
     }
 }
 
@@ -400,7 +400,6 @@ async fn a_hostile_webhook_harms_neither_the_emulator_nor_the_others() {
         (Malice::LiesAboutLength, "delivered", "200"),
     ];
     let (world, receiver) = (world().await, Receiver::start(willing).await);
-    world.be_impatient();
     let (mut webhooks, mut servers) = (vec![json!({ "url": receiver.url() })], Vec::new());
     for (malice, _, _) in cases {
         let (url, server) = hostile(malice).await;
@@ -409,6 +408,7 @@ async fn a_hostile_webhook_harms_neither_the_emulator_nor_the_others() {
     }
     world.set(Value::Array(webhooks));
     world.until_validated().await;
+    world.be_impatient();
     world.emit(1);
     receiver.until_events(1).await;
     let deliveries = || world.shared().events.latest(0, 1)[0]["deliveries"].as_array().unwrap().clone();

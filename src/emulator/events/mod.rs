@@ -52,6 +52,7 @@ pub(super) struct Events {
     topic: String,
     /// The webhooks of the settings, until `start` takes them.
     configured: Vec<Webhook>,
+    /// `PATIENCE`, but for tests that cannot wait that long.
     patience: Mutex<Duration>,
     tasks: TaskTracker,
     ended: CancellationToken,
