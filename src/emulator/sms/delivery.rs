@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::refusal;
 use super::state::{Attempt, Delivery, Sent};
-use super::wire;
 use crate::clock::Timestamp;
 use crate::emulator::answer::{self, Answer};
 use crate::emulator::call::Call;
@@ -168,7 +168,7 @@ pub(super) fn report(shared: &Shared, call: &Call<'_>) -> Result<Answer, Box<Ans
     let mut state = shared.sms.state();
     state.messages.expire(call.now);
     let found = state.messages.get(id).and_then(|sent| Some((sent, sent.delivery.as_ref()?)));
-    let Some((sent, delivery)) = found else { return Err(wire::no_report()) };
+    let Some((sent, delivery)) = found else { return Err(refusal::no_report()) };
     let report = Report {
         delivery_status: delivery.status(),
         delivery_status_details: delivery.details(),

@@ -7,6 +7,7 @@ mod delivery;
 mod inbound;
 mod number;
 mod opt_outs;
+mod refusal;
 mod send;
 mod state;
 mod text;

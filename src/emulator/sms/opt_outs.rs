@@ -5,6 +5,7 @@
 use serde_json::json;
 
 use super::number;
+use super::refusal;
 use super::state::pair;
 use super::wire::{self, OptOutItem};
 use crate::emulator::answer::{self, Answer};
@@ -16,7 +17,7 @@ use crate::emulator::service::Shared;
 pub(super) fn perform(shared: &Shared, call: &Call<'_>) -> Result<Answer, Box<Answer>> {
     let request = wire::opt_out_request(call.body, call.version)?;
     if !shared.settings.owns_sender(&request.from) {
-        return Err(wire::not_owned());
+        return Err(refusal::not_owned());
     }
     let mut items = Vec::new();
     let mut state = shared.sms.state();

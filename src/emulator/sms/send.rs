@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::delivery::{self, Course};
 use super::number;
+use super::refusal;
 use super::state::{self, Repeat, Sent, State};
 use super::text;
 use super::wire::{self, Item, Recipient, SendRequest};
@@ -44,7 +45,7 @@ struct Common {
 pub(super) fn perform(shared: &Shared, call: &Call<'_>) -> Result<Answer, Box<Answer>> {
     let request = wire::send_request(call.body, call.version)?;
     if !shared.settings.owns_sender(&request.from) {
-        return Err(wire::not_owned());
+        return Err(refusal::not_owned());
     }
     let common = Common {
         from: request.from.as_str().into(),
