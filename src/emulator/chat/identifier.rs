@@ -44,6 +44,11 @@ fn kind(raw_id: &str) -> Option<Kind<'_>> {
                 let fine = [resource, tenant, user].into_iter().all(|part| is_guid(part));
                 fine.then_some(Kind::TeamsExtension { resource, tenant, user, cloud })
             }
+            // A user of the tenant who came by an Entra token.
+            [resource, "wf", tenant, user] => {
+                let fine = [resource, tenant, user].into_iter().all(|part| is_guid(part));
+                fine.then_some(Kind::CommunicationUser)
+            }
             _ => None,
         };
     }

@@ -11,7 +11,9 @@ const OTHER: &str = "0000001a-9f42-71b4-88f7-08482200b429";
 #[test]
 fn every_kind_of_identifier_is_written_as_it_is_read() {
     let user = format!("8:acs:{GUID}_{OTHER}");
+    let entra_user = format!("8:acs:{GUID}_wf_{OTHER}_{GUID}");
     for (raw_id, member) in [
+        (entra_user.clone(), json!({ "communicationUser": { "id": entra_user } })),
         (user.clone(), json!({ "communicationUser": { "id": user } })),
         ("4:+14255550123".into(), json!({ "phoneNumber": { "value": "+14255550123" } })),
         ("4:+14255550123_7".into(), json!({ "phoneNumber": { "value": "+14255550123", "assertedId": "7" } })),
