@@ -26,7 +26,7 @@ use tokio::sync::Mutex;
 const CHROMIUM: &str = "/usr/bin/chromium";
 const TOKEN: &str = "a-token-for-other-machines";
 /// How long one program may run.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// One browser at a time: these tests measure.
 static TURN: Mutex<()> = Mutex::const_new(());
 
