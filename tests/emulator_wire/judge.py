@@ -261,6 +261,9 @@ class Judge:
         world = World(self.wire)
         for name in case.get("needs", []):
             world.filled(name if "{" in name else f"{{{name}}}")
+        # What it names is made before the fault waits, lest the making meets it.
+        world.filled([case["request"], case.get("headers"), case.get("body")])
+        self.bearer(case, world)
         if "fault" in case:
             self.wire.control("POST", "faults", {"operation": case["operation"], "count": 1, **case["fault"]})
         answer = self.sent(case, version, world)
