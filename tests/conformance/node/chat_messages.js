@@ -46,6 +46,11 @@ describe("chat messages", () => {
     assert.equal((await ofBob.listMessages().all()).length, 25);
   });
 
+  it("lists ten messages to a page if nobody says", async () => {
+    for (let number = 0; number < 9; number += 1) await send(`message ${number}`);
+    assert.deepEqual((await ofBob.listMessages().byPage()).map((page) => page.length), [10, 1]);
+  });
+
   it("lists messages since a time", async () => {
     await send("early");
     await advance("2h");

@@ -166,6 +166,13 @@ describe("identity", () => {
     assert.match((await client(endpoint, { key: accessKey }).createUser()).communicationUserId, idForm);
   });
 
+  it("creates many users at once", async () => {
+    const by = client();
+    const made = await Promise.all(Array.from({ length: 40 }, () => by.createUserAndToken(["chat"])));
+    assert.equal(new Set(made.map(({ user }) => user.communicationUserId)).size, 40);
+    assert.equal(new Set(made.map(({ token }) => token)).size, 40);
+  });
+
   it("waits out a 429", async () => {
     const user = await client().createUser();
     await waitsOut("create_identity", () => client().createUser());

@@ -50,6 +50,11 @@ class Messages:
         self.assertEqual([each.sequence_id for each in listed], [str(n) for n in range(25, 0, -1)])
         self.assertEqual(len(list(self.of_bob.list_messages())), 25)
 
+    def test_lists_ten_messages_to_a_page_if_nobody_says(self):
+        for number in range(9):
+            self.send(f"message {number}")
+        self.assertEqual([len(page) for page in self.of_bob.list_messages().by_page()], [10, 1])
+
     def test_lists_messages_since_a_time(self):
         self.send("early")
         judge.advance("2h")

@@ -2,6 +2,7 @@
 
 import datetime
 import uuid
+from urllib.parse import unquote
 
 from azure.communication.chat import ChatParticipant, CommunicationUserIdentifier
 
@@ -24,6 +25,16 @@ class Threads:
         self.assertEqual(thread.created_on.microsecond, 0)
         self.assertEqual(self.created.errors, [])
         self.assertEqual(self.ids(self.of_ada.list_participants()), [self.ada.id, self.bob.id])
+
+    def test_says_where_the_thread_and_the_message_are(self):
+        seen = []
+        keep = lambda response: seen.append(response.http_response)
+        thread = self.ada.client().create_chat_thread("Where", raw_response_hook=keep).chat_thread
+        message = self.ada.thread(thread.id).send_message("here", raw_response_hook=keep)
+        path = f"{judge.endpoint_and_key()[0]}/chat/threads/{thread.id}"
+        wanted = [path, f"{path}/messages/{message.id}"]
+        self.assertEqual([unquote(each.headers["Location"]) for each in seen], wanted)
+        self.assertEqual([each.status_code for each in seen], [201, 201])
 
     def test_knows_the_thread_of_a_client(self):
         self.assertEqual(self.of_ada.thread_id, self.thread_id)

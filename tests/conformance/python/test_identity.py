@@ -1,5 +1,6 @@
 """The official Identity SDK for Python, synchronous and asynchronous. See `judge.py`."""
 
+import asyncio
 import datetime
 
 from azure.communication.identity import CommunicationIdentityClient, CommunicationTokenScope
@@ -123,6 +124,15 @@ class Identity:
                     ("InvalidAccessToken", "Provided access token is not valid.", None),
                 )
 
+    def test_refuses_a_teams_token_before_it_looks_at_the_rest(self):
+        error = self.refused(401, lambda: self.client.get_token_for_teams_user("", "", "")).error
+        self.assertEqual(error.code, "InvalidAccessToken")
+
+    def test_refuses_a_version_that_never_was(self):
+        client = self.connect(api_version="2099-12-31")
+        error = self.refused(400, client.create_user).error
+        self.assertIn("2099-12-31", error.message)
+
     def test_the_token_credential_accepts_the_token(self):
         """The chat and calling SDKs read `exp` out of the token through this class."""
         from azure.communication.identity._shared.user_credential import CommunicationTokenCredential
@@ -202,3 +212,13 @@ class Sync(Identity, judge.Judge):
 class Async(Identity, judge.Judge):
     asynchronous = True
     sdk = judge.Sdk("azure-communication-identity", "async", [AsyncCommunicationIdentityClient])
+
+    def test_creates_many_users_at_once(self):
+        client = self.client.unwatched()
+
+        async def create():
+            return await asyncio.gather(*(client.create_user_and_token(["chat"]) for _ in range(40)))
+
+        made = judge.LOOP.run_until_complete(create())
+        self.assertEqual(len({user.raw_id for user, _ in made}), 40)
+        self.assertEqual(len({token.token for _, token in made}), 40)
