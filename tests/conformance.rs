@@ -101,7 +101,7 @@ static PROGRAMS: [Program; 11] = [
     Program::new(Language::Python, "chat", 98, CHAT),
     Program::new(Language::Node, "email", 17, EMAIL),
     Program::new(Language::Node, "common", 23, COMMON),
-    Program::new(Language::Python, "identity", 47, IDENTITY),
+    Program::new(Language::Python, "identity", 48, IDENTITY),
     Program::new(Language::Node, "chat", 50, CHAT),
     Program::new(Language::Node, "identity", 31, IDENTITY),
     Program::new(Language::Python, "sms", 38, SMS),

@@ -2,10 +2,13 @@
 
 import asyncio
 import datetime
+import os
+from unittest import mock
 
 from azure.communication.identity import CommunicationIdentityClient, CommunicationTokenScope
 from azure.communication.identity.aio import CommunicationIdentityClient as AsyncCommunicationIdentityClient
 from azure.core.credentials import AzureKeyCredential
+from azure.core.exceptions import ServiceRequestError
 
 import judge
 import tampering
@@ -207,6 +210,14 @@ class Identity:
 class Sync(Identity, judge.Judge):
     asynchronous = False
     sdk = judge.Sdk("azure-communication-identity", "sync", [CommunicationIdentityClient])
+
+    def test_the_sdk_trusts_the_emulator_through_the_environment_alone(self):
+        """Of the synchronous client only: the other reads its variable once, when it is loaded."""
+        untold = {name: value for name, value in os.environ.items() if name != "REQUESTS_CA_BUNDLE"}
+        with mock.patch.dict(os.environ, untold, clear=True):
+            client = self.connect(retry_total=0)
+            with self.assertRaisesRegex(ServiceRequestError, "(?i)certificate.verify.failed"):
+                client.create_user()
 
 
 class Async(Identity, judge.Judge):
