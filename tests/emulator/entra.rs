@@ -12,7 +12,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents};
 use serde_json::{Value, json};
 
-use super::harness::{GA, Reply, Running, client_builder, start};
+use super::harness::{GA, Reply, Running, start};
 
 pub(crate) const TENANT: &str = "00000000-ac5b-4000-8000-000000000000";
 pub(crate) const OWNER: &str = "00000000-ac5b-4000-8000-000000000001";
@@ -38,8 +38,8 @@ pub(crate) async fn ask(
     headers: &[(&str, &str)],
     body: impl Into<reqwest::Body>,
 ) -> Reply {
-    let http = client_builder().build().unwrap();
-    let mut request = http.request(method.parse().unwrap(), format!("{}{target}", running.base())).body(body);
+    let address = format!("{}{target}", running.base());
+    let mut request = running.http.request(method.parse().unwrap(), address).body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

@@ -19,7 +19,7 @@ pub(crate) const PREVIEW: &str = "api-version=2025-03-02-preview";
 pub(crate) struct Running {
     pub(crate) handle: EmulatorHandle,
     pub(crate) clock: Arc<ManualClock>,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
 }
 
 /// A request before it is signed.
