@@ -191,6 +191,42 @@ async fn teams_users_and_apps_take_part_by_their_own_models() {
     }
 }
 
+#[tokio::test]
+async fn whoever_makes_a_thread_is_in_it_once_and_may_leave_it_as_the_last() {
+    let running = start().await;
+    let (ada, bob) = (running.user().await, running.user().await);
+    let body = json!({ "topic": "x", "participants": [
+        participant(&bob.id), { "communicationIdentifier": model(&ada.id), "displayName": "Ada" },
+    ] });
+    let created = running.chat(&ada, "POST", "", Some(body)).await.json();
+    let thread = created["chatThread"]["id"].as_str().unwrap().to_owned();
+    let listed = running.all(&bob, &format!("/{thread}/participants")).await;
+    assert_eq!(listed.len(), 2);
+    assert_eq!(listed[1]["displayName"], "Ada");
+
+    let remove = format!("/{thread}/participants/:remove");
+    assert_eq!(running.chat(&bob, "POST", &remove, Some(model(&ada.id))).await.status, 204);
+    assert_eq!(running.chat(&bob, "POST", &remove, Some(model(&bob.id))).await.status, 204);
+    for user in [&ada, &bob] {
+        assert_refused(&running.chat(user, "GET", &format!("/{thread}"), None).await, 403, "Forbidden");
+        assert_refused(&running.chat(user, "DELETE", &format!("/{thread}"), None).await, 403, "Forbidden");
+        assert_eq!(running.all(user, "").await.len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_asks_for_nothing_changes_and_tells_nothing() {
+    let running = start().await;
+    let ada = running.user().await;
+    let thread = running.thread(&ada, &[]).await;
+    let before = running.events(&thread).await.len();
+    for body in [json!({}), json!({ "topic": null, "metadata": {} })] {
+        assert_eq!(running.chat(&ada, "PATCH", &format!("/{thread}"), Some(body)).await.status, 204);
+    }
+    assert_eq!(running.events(&thread).await.len(), before);
+    assert_eq!(running.message_ids(&ada, &thread).await.len(), 2);
+}
+
 async fn many(running: &Running, count: usize) -> Vec<String> {
     let mut ids = Vec::with_capacity(count);
     for _ in 0..count {

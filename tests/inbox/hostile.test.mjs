@@ -9,7 +9,7 @@ import { createHash } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 
 import * as acs from "./acs.mjs";
-import { control, home, isMarked, openBrowser, openContext, openInbox, openTrap, post } from "./browser.mjs";
+import { closeAll, control, home, isMarked, openBrowser, openContext, openInbox, openTrap, post } from "./browser.mjs";
 import { corpus, fields } from "./corpus.mjs";
 
 const { origin } = new URL(home);
@@ -93,7 +93,10 @@ before(async () => {
     await Promise.all(mails.slice(sent, sent + 10).map(async (mail) => { mail.id = await acs.email(mail); }));
   }
 });
-after(() => trap.close());
+after(async () => {
+  await closeAll();
+  trap.close();
+});
 
 describe("hostile mail", () => {
   for (const [what, change] of [["on the page as it is", null], ["with the walls alone", withoutComfort]]) {
@@ -135,15 +138,22 @@ describe("hostile mail", () => {
     });
   }
 
-  it("runs nothing and loads nothing when a preview is opened by itself", async () => {
+  it("is no document under any address of the emulator", async () => {
     const { browser, close } = await openBrowser();
     const { context, problems } = await openContext(browser);
     const page = await context.newPage();
     for (const mail of mails) {
-      await page.goto(`${home}emails/${mail.id}/preview`, { waitUntil: "load" });
-      assert.deepEqual([...problems, ...trap.hits], [], mail.name);
+      for (const part of ["preview", "source"]) {
+        const { headers } = await fetch(`${home}emails/${mail.id}/${part}`);
+        assert.equal(headers.get("content-type"), "text/plain; charset=utf-8");
+        assert.equal(headers.get("x-content-type-options"), "nosniff");
+        assert.match(headers.get("content-security-policy"), /^default-src 'none'; .*sandbox$/);
+      }
     }
-    await settle(page);
+    for (const mail of mails.filter((_, index) => index % 6 === 0)) {
+      await page.goto(`${home}emails/${mail.id}/preview`, { waitUntil: "load" });
+      assert.equal(await page.locator("script, img, iframe, link, a").count(), 0, mail.name);
+    }
     assert.deepEqual([...problems, ...trap.hits], []);
     assert.deepEqual(strangersIn(await close()), []);
   });

@@ -51,6 +51,8 @@ pub(super) fn list(shared: &Shared, call: &Call<'_>, user: &str) -> Result<Answe
     let items = page.into_iter().map(wire::message).collect();
     let path = format!("{}/messages", path_of(&thread.id));
     let next = next.map(|place| paging::link_to_place(call, &path, place, size, start));
+    // Writing a page may take long; others need not wait for it.
+    drop(store);
     Ok(answer::json(200, &wire::page(items, next)))
 }
 

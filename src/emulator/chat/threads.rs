@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::events::{self, Audience, Told};
 use super::message::Content;
 use super::refusal::{self, Refusal};
+use super::repeats::Repeats;
 use super::request::{self, NewParticipant};
 use super::thread::{Draft, Participant, Thread};
 use super::{identifier, location_of, paging, wire};
@@ -26,7 +27,7 @@ pub(super) fn create(shared: &Shared, call: &Call<'_>, user: &str) -> Result<Ans
         Some(id) if id.len() > MAX_REQUEST_ID => {
             return Err(refusal::bad_request("The header repeatability-request-id is too long."));
         }
-        Some(id) if !id.is_empty() => Some(format!("{user} {id}")),
+        Some(id) if !id.is_empty() => Some(Repeats::key(user, id)),
         _ => None,
     };
     let (welcome, invalid) = sort_out(shared, request.participants);
@@ -158,6 +159,9 @@ pub(super) fn update(shared: &Shared, call: &Call<'_>, user: &str) -> Result<Ans
     let request = request::update_thread(call.body, call.version)?;
     let mut store = shared.chat.store_at(call.now);
     let number = store.entered_alive(call.parameter(0), user)?;
+    if request.topic.is_none() && request.metadata.is_empty() && request.retention.is_none() {
+        return Ok(answer::no_content());
+    }
     let mut metadata = store.thread(number)?.metadata.clone();
     for (name, value) in request.metadata {
         match value {

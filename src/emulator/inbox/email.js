@@ -67,7 +67,7 @@ function emailDetail(message) {
       const { document: text, links, remote } = quieten(await (await request(`${path}/preview`)).text());
       if (text === null) return el('p', { class: 'note', text: 'This mail reads differently each time it is read, so it is not shown. See Source.' });
       return [mailFrame(text), el('p', { class: 'note' }, icon('lock'),
-        `Shown without scripts and without the network.${remote ? ` ${plural(remote, 'remote picture')} not loaded.` : ''}${links.length ? ` ${plural(links.length, 'link')}: see Links.` : ''}`)];
+        `Scripts and network are off.${remote ? ` ${plural(remote, 'remote picture')} not loaded.` : ''}${links.length ? ` ${plural(links.length, 'link')}: see Links.` : ''}`)];
     }),
     Text: () => (detail.plain_text === null ? el('p', { class: 'note', text: 'This mail has no plain text.' }) : el('pre', { text: detail.plain_text })),
     Links: detail.html !== null && (() => {
