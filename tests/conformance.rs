@@ -97,15 +97,15 @@ const ENTRA: &[(Operation, u64)] =
 
 /// Those that take longest begin first.
 static PROGRAMS: [Program; 11] = [
-    Program::new(Language::Python, "email", 40, EMAIL),
-    Program::new(Language::Python, "chat", 98, CHAT),
-    Program::new(Language::Node, "email", 17, EMAIL),
+    Program::new(Language::Python, "email", 42, EMAIL),
+    Program::new(Language::Python, "chat", 104, CHAT),
+    Program::new(Language::Node, "email", 18, EMAIL),
     Program::new(Language::Node, "common", 23, COMMON),
     Program::new(Language::Python, "identity", 48, IDENTITY),
-    Program::new(Language::Node, "chat", 50, CHAT),
+    Program::new(Language::Node, "chat", 52, CHAT),
     Program::new(Language::Node, "identity", 31, IDENTITY),
-    Program::new(Language::Python, "sms", 38, SMS),
-    Program::new(Language::Node, "sms", 19, SMS),
+    Program::new(Language::Python, "sms", 40, SMS),
+    Program::new(Language::Node, "sms", 20, SMS),
     Program::new(Language::Python, "entra", 10, ENTRA),
     Program::new(Language::Node, "entra", 15, ENTRA),
 ];

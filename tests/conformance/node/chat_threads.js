@@ -49,6 +49,19 @@ describe("chat threads", () => {
     assert.equal(listed.filter((thread) => thread.topic === "Once").length, 2);
   });
 
+  it("names the creator once", async () => {
+    const participants = [bob.participant("Bob"), ada.participant("Ada")];
+    const { chatThread } = await ada.client().createChatThread({ topic: "Named" }, { participants });
+    assert.deepEqual((await everybody(ada.thread(chatThread.id))).sort(), [ada.id, bob.id].sort());
+  });
+
+  it("lets people leave", async () => {
+    assert.equal(await ofBob.removeParticipant(bob.user), undefined);
+    assert.deepEqual(await everybody(ofAda), [ada.id]);
+    const [left] = await ofAda.listMessages().all();
+    assert.equal(left.content.initiator.communicationUserId, bob.id);
+  });
+
   it("creates a thread once when the SDK repeats the request", async () => {
     await fault("create_thread", 503, { retry_after_seconds: 1, commit: "after" });
     const carol = await Person.of();

@@ -80,6 +80,17 @@ export const assertDenied = async (call, text = "Denied by the resource provider
   assert.ok(seen.message.includes(text), seen.message);
 };
 
+/** A credential of Microsoft's Entra library for an app that signs in at the test issuer of docs/emulator.md. */
+export const entra = (app = 1) => {
+  const { ClientSecretCredential } = require("@azure/identity");
+  const id = (number) => `00000000-ac5b-4000-8000-${String(number).padStart(12, "0")}`;
+  // The library asks login.microsoftonline.com whether it knows an authority, unless told that it need not.
+  const privateCloud = { authorityHost: endpoint.replace(/\/$/, ""), disableInstanceDiscovery: true };
+  return new ClientSecretCredential(id(0), id(app), "emulator-client-secret", privateCloud);
+};
+/** An app that gets a token but has no role. */
+export const stranger = 2;
+
 /** The call meets a 429 that names a time, is made again by the SDK after that time, and then works. */
 export const waitsOut = async (operation, call, seconds = 1) => {
   const before = await calls(operation);

@@ -48,6 +48,34 @@ class Threads:
         topics = [thread.topic for thread in client.list_chat_threads()]
         self.assertEqual(topics.count("Once"), 2)
 
+    def test_creates_a_thread_once_whatever_the_history_shared(self):
+        """As was recorded: the same idempotency token counts, though a participant's share of history differs."""
+        token = str(uuid.uuid4())
+        threads = {
+            self.ada.client()
+            .create_chat_thread(
+                "Once",
+                thread_participants=[self.bob.participant("Bob", share_history_time=since)],
+                idempotency_token=token,
+            )
+            .chat_thread.id
+            for since in (EPOCH, EPOCH + datetime.timedelta(days=1))
+        }
+        self.assertEqual(len(threads), 1)
+
+    def test_names_the_creator_once(self):
+        participants = [self.bob.participant("Bob"), self.ada.participant("Ada")]
+        created = self.ada.client().create_chat_thread("Named", thread_participants=participants)
+        self.assertEqual(created.errors, [])
+        listed = self.ada.thread(created.chat_thread.id).list_participants()
+        self.assertEqual(sorted(self.ids(listed)), sorted([self.ada.id, self.bob.id]))
+
+    def test_lets_people_leave(self):
+        self.assertIsNone(self.of_bob.remove_participant(self.bob.user))
+        self.assertEqual(self.ids(self.of_ada.list_participants()), [self.ada.id])
+        left = next(iter(self.of_ada.list_messages()))
+        self.assertEqual(left.content.initiator.raw_id, self.bob.id)
+
     def test_creates_a_thread_once_when_the_sdk_repeats_the_request(self):
         judge.fault("create_thread", 503, retry_after=1, commit="after")
         carol = Person(self)
