@@ -12,6 +12,7 @@ mod notifications;
 mod paging;
 mod participants;
 mod refusal;
+mod repeats;
 mod request;
 mod store;
 mod thread;

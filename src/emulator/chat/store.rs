@@ -3,27 +3,19 @@
 //! Plain data behind the one lock of `Chat`; no I/O, no events. Messages go by count, age and size, the oldest of all
 //! threads first; threads go by count and size, the one that was longest without a change first. Used by the operations.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::{Message, Metadata};
 use super::refusal::{self, Refusal};
+use super::repeats::Repeats;
 use super::thread::{Draft, Retention, Thread};
 use crate::clock::Timestamp;
 use crate::emulator::mailbox::Bounds;
 
 /// The most threads that are kept.
 const MAX_THREADS: usize = 20_000;
-/// The most ids of repeatable requests that are remembered, and for how long.
-const MAX_REPEATABLE: usize = 20_000;
-const REPEATABLE: Duration = Duration::from_hours(24);
-
-/// A thread that an id of a repeatable request made.
-struct Made {
-    thread: u64,
-    at: Timestamp,
-}
 
 pub(super) struct Store {
     bounds: Bounds,
@@ -47,8 +39,7 @@ pub(super) struct Store {
     thread_bytes: usize,
     /// The threads that have a day to end.
     ends: BTreeSet<(Timestamp, u64)>,
-    made: HashMap<String, Made>,
-    made_in_order: VecDeque<(String, Timestamp)>,
+    repeats: Repeats,
 }
 
 impl Store {
@@ -69,8 +60,7 @@ impl Store {
             weights: HashMap::new(),
             thread_bytes: 0,
             ends: BTreeSet::new(),
-            made: HashMap::new(),
-            made_in_order: VecDeque::new(),
+            repeats: Repeats::default(),
         }
     }
 
@@ -238,16 +228,7 @@ impl Store {
             self.forget_thread(number);
             self.ends.remove(&(end, number));
         }
-        while let Some((key, at)) = self.made_in_order.front() {
-            if now.since(*at) <= REPEATABLE && self.made_in_order.len() <= MAX_REPEATABLE {
-                break;
-            }
-            // The same id may have made another thread since.
-            if self.made.get(key).is_some_and(|made| made.at == *at) {
-                self.made.remove(key);
-            }
-            self.made_in_order.pop_front();
-        }
+        self.repeats.expire(now);
     }
 
     fn forget_oldest_message(&mut self) -> bool {
@@ -284,16 +265,14 @@ impl Store {
         }
     }
 
-    /// The thread that an id of a repeatable request made, if it is still there.
+    /// The thread that a repeatable request made, if it is still there.
     pub(super) fn made_by(&self, key: &str) -> Option<u64> {
-        let number = self.made.get(key)?.thread;
-        self.threads.contains_key(&number).then_some(number)
+        self.repeats.thread(key).filter(|number| self.threads.contains_key(number))
     }
 
-    /// Remembers what an id of a repeatable request made.
+    /// Remembers what a repeatable request made.
     pub(super) fn remember(&mut self, key: String, thread: u64, at: Timestamp) {
-        self.made_in_order.push_back((key.clone(), at));
-        self.made.insert(key, Made { thread, at });
+        self.repeats.remember(key, thread, at);
     }
 
     /// The threads of a user, the newest first.

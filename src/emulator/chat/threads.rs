@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::events::{self, Audience, Told};
 use super::message::Content;
 use super::refusal::{self, Refusal};
+use super::repeats::Repeats;
 use super::request::{self, NewParticipant};
 use super::thread::{Draft, Participant, Thread};
 use super::{identifier, location_of, paging, wire};
@@ -26,7 +27,7 @@ pub(super) fn create(shared: &Shared, call: &Call<'_>, user: &str) -> Result<Ans
         Some(id) if id.len() > MAX_REQUEST_ID => {
             return Err(refusal::bad_request("The header repeatability-request-id is too long."));
         }
-        Some(id) if !id.is_empty() => Some(format!("{user} {id}")),
+        Some(id) if !id.is_empty() => Some(Repeats::key(user, id)),
         _ => None,
     };
     let (welcome, invalid) = sort_out(shared, request.participants);

@@ -50,6 +50,9 @@ pub(super) struct Events {
     outbox: Mutex<Outbox>,
     /// What names the emulated resource in every event.
     topic: String,
+    /// A stream of chance of its own: jobs emit while requests are answered, and the ids of a seeded run must not
+    /// depend on which comes first.
+    random: Random,
     /// The webhooks of the settings, until `start` takes them.
     configured: Vec<Webhook>,
     /// `PATIENCE`, but for tests that cannot wait that long.
@@ -68,11 +71,12 @@ impl Events {
         let configured = Webhook::from_settings(&settings.webhook_url, &settings.webhook_schema);
         let configured: Vec<Webhook> = configured.map_err(StartError::Webhook)?.into_iter().collect();
         webhook::checked(&configured).map_err(StartError::Webhook)?;
-        // A stream of its own, so that the ids of a seeded run do not depend on whether there are events.
-        let subscription = Random::new(settings.seed().map(|seed| !seed)).uuid();
+        let random = Random::new(settings.seed().map(|seed| !seed));
+        let subscription = random.uuid();
         Ok(Self {
             outbox: Mutex::new(Outbox::new(settings.bounds())),
             topic: envelope::topic(&subscription.to_string()),
+            random,
             configured,
             patience: Mutex::new(PATIENCE),
             tasks,
@@ -88,7 +92,7 @@ impl Events {
         for (webhook, url) in webhooks.into_iter().zip(urls) {
             let client = Client::new(&url)?;
             // Each has its own stream of chance: the tasks run at the same time, and a seeded run must not depend on how.
-            new.push((webhook, url, client, Random::new(Some(u64::from_le_bytes(shared.random.bytes())))));
+            new.push((webhook, url, client, Random::new(Some(u64::from_le_bytes(shared.events.random.bytes())))));
         }
         let events = &shared.events;
         let mut couriers = Vec::new();
@@ -174,7 +178,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<(), StartError> {
 /// Takes an event in. It happened now, by the emulator's clock.
 pub(super) fn emit(shared: &Shared, event: Event) {
     let Event { kind, subject, data } = event;
-    let (id, at) = (shared.random.uuid().to_string(), shared.clock.now());
+    let (id, at) = (shared.events.random.uuid().to_string(), shared.clock.now());
     tracing::trace!(kind, "an event");
     // Its number is given under the lock of the outbox, so that numbers have no gaps.
     shared.events.outbox().push(Happening { sequence: 0, id, kind, subject, at, data });

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::emulator::operation::Operation;
 use crate::emulator::settings::Settings;
-use crate::emulator::trial::{Said, Trial, trial, trial_with};
+use crate::emulator::trial::{START, Said, Trial, trial, trial_with};
 use crate::emulator::version::Version;
 
 const FROM: &str = "+18005550100";
@@ -543,11 +543,34 @@ async fn however_many_are_sent_no_more_is_kept_than_the_bounds_allow() {
         let number = format!("+14255550{round:03}");
         super::receive(trial.shared(), &number, FROM, "STOP").unwrap();
     }
-    let state = trial.shared().sms.state();
-    assert_eq!(state.messages.len(), 300);
-    assert_eq!(state.repeats.len(), 300);
-    assert_eq!(state.opt_outs.len(), 200);
-    drop(state);
+    {
+        let state = trial.shared().sms.state();
+        assert_eq!(state.messages.len(), 300);
+        assert_eq!(state.repeats.len(), 300);
+        assert_eq!(state.opt_outs.len(), 200);
+    }
     trial.pass(A_WHILE).await;
     assert_eq!(trial.shared().scheduler.pending(), 1, "only the sweep is left");
+}
+
+#[tokio::test]
+async fn opt_outs_are_bounded() {
+    let trial = trial().await;
+    let mut state = trial.shared().sms.state();
+    for number in 0..100_001 {
+        state.opt_outs.put(&super::state::pair(FROM, &format!("+1425{number:07}")), START, 0, ());
+    }
+    assert_eq!(state.opt_outs.len(), 100_000);
+    assert!(state.opt_outs.get(&super::state::pair(FROM, "+14250000000")).is_none(), "the oldest goes");
+}
+
+#[tokio::test]
+async fn a_seed_gives_the_same_ids_again() {
+    let mut ids = Vec::new();
+    for seed in [7, 7, 8] {
+        let trial = trial_with(Settings { seed, ..Settings::on_free_ports() }).await;
+        ids.push(trial.send_one(&to_all(&[TO])));
+    }
+    assert_eq!(ids[0], ids[1]);
+    assert_ne!(ids[1], ids[2]);
 }
