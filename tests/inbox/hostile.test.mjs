@@ -60,6 +60,8 @@ async function read(page, mail, { newTabs = true } = {}) {
     await Promise.race([work(), late]);
     clearTimeout(timer);
   };
+  // Without the new tabs only what asks for a hand gets one.
+  if (!newTabs && !/px|width=900/.test(mail.html)) return true;
   for (const [x, y] of [[45, 40], [120, 60], [300, 130], [60, 220], [60, 310]]) {
     if (y < box.height) await poke(() => page.mouse.click(box.x + x, box.y + y));
   }
