@@ -56,7 +56,7 @@ const setUp = async (validity) => {
     for await (const _ of chat.listChatThreads()) assert.fail("there are no threads");
     return token;
   };
-  return { credential, first, refreshes, step, handedOut, setTimeOf: () => Date.now() };
+  return { credential, first, refreshes, step, handedOut };
 };
 
 describe("a credential that renews its tokens by itself", () => {
