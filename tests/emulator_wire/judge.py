@@ -215,6 +215,38 @@ class World:
             self.good("POST", target, {"chatMessageId": message}, self.tokens[name])
         return message
 
+    def make_edited_message(self):
+        message = self.say(self["thread"], metadata={"colour": "green"})
+        self.on_message("PATCH", message, {"content": "Shall it be blue?", "metadata": {"shade": "light"}})
+        return message
+
+    def make_deleted_message(self):
+        message = self.say(self["thread"])
+        self.on_message("DELETE", message)
+        return message
+
+    def on_message(self, method, message, body=None):
+        target = f"/chat/threads/{wire.encoded(self['thread'])}/messages/{message}?{CHAT}"
+        headers = {"content-type": "application/merge-patch+json"} if body else None
+        self.good(method, target, body, self.tokens["alice"], headers)
+
+    def make_thinned_thread(self):
+        """A thread that somebody was removed from."""
+        target = f"/chat/threads/{wire.encoded(self['thread'])}/participants/:remove?{CHAT}"
+        self.good("POST", target, {"communicationUser": {"id": self["bob"]}}, self.tokens["alice"])
+        return self["thread"]
+
+    def make_deleted_thread(self):
+        self.good("DELETE", f"/chat/threads/{wire.encoded(self['thread'])}?{CHAT}", bearer=self.tokens["alice"])
+        return self["thread"]
+
+    def make_keyed_thread(self):
+        """A thread made under a repeatability id."""
+        self["alice"]
+        headers = {"repeatability-request-id": self["uuid"]}
+        made = self.good("POST", f"/chat/threads?{CHAT}", {"topic": "Rowing club"}, self.tokens["alice"], headers)
+        return made["chatThread"]["id"]
+
     def make_many_threads(self):
         for _ in range(6):
             self.say(self.thread_of("alice", "bob"))
