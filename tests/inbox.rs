@@ -93,7 +93,7 @@ async fn what_the_sdks_send_shows_on_the_open_page_by_itself() {
 
 #[tokio::test]
 async fn hostile_mail_runs_nothing_and_reaches_nothing() {
-    run(&["--test", "hostile.test.mjs"], 7).await;
+    run(&["--test", "hostile.test.mjs"], 8).await;
 }
 
 #[tokio::test]

@@ -7,10 +7,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper::body::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::answer::{self, Answer};
+use super::super::email::Attachment;
 use super::guarded;
 
 /// More attachments than this are not looked at for pictures.
@@ -36,20 +36,20 @@ pub(super) fn source(source: String) -> Answer {
 }
 
 /// A file to be kept, never to be opened: whatever it says it is, it goes as bytes.
-pub(super) fn attachment(name: &str, bytes: Bytes) -> Answer {
-    let name = file_name(name);
+pub(super) fn attachment(file: Attachment) -> Answer {
+    let name = file_name(&file.name);
     let ascii: String = name.chars().map(|c| if c.is_ascii() { c } else { '_' }).collect();
     let encoded = utf8_percent_encode(&name, PLAIN);
-    guarded(answer::content("application/octet-stream", bytes), NOTHING).with_header(
+    guarded(answer::content("application/octet-stream", file.bytes), NOTHING).with_header(
         "content-disposition",
         format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{encoded}"),
     )
 }
 
-/// The HTML of the mail as text, with the pictures it carries (content id, type, bytes) in place.
-pub(super) fn preview(html: &str, files: impl Iterator<Item = (Option<String>, String, Bytes)>) -> Answer {
+/// The HTML of the mail as text, with the pictures it carries in place.
+pub(super) fn preview(html: &str, files: impl Iterator<Item = Attachment>) -> Answer {
     let mut pictures: Vec<(String, String)> = Vec::new();
-    for (id, content_type, bytes) in files {
+    for Attachment { content_id: id, content_type, bytes, .. } in files {
         let id = id.unwrap_or_default().trim_matches(['<', '>']).to_owned();
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if !id.is_empty() && PICTURES.contains(&media_type.as_str()) && bytes.len() <= LARGEST_PREVIEW {
@@ -129,4 +129,4 @@ fn turns_text(c: char) -> bool {
 
 #[cfg(test)]
 #[path = "mail_tests.rs"]
-mod tests;
+pub(super) mod tests;
