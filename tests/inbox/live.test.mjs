@@ -72,7 +72,7 @@ describe("the open page", () => {
     await page.locator("#receive").click();
     await dialog.locator("[name=message]").fill("STOP");
     await dialog.locator("[type=submit]").click();
-    await page.locator("#list .row", { hasText: "inbound" }).waitFor();
+    await page.locator("#list .row", { hasText: "inbound" }).first().waitFor();
 
     await page.locator("#move-clock").click();
     await dialog.locator("button", { hasText: "12 hours" }).click();
