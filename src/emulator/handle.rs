@@ -16,7 +16,7 @@ use super::certificate::CaFile;
 use super::faults::Faults;
 use super::identity::{AccessKey, TokenState};
 use super::operation::Operation;
-use super::service::Shared;
+use super::shared::Shared;
 
 /// How long shutting down may take.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -58,6 +58,11 @@ impl EmulatorHandle {
     /// The connection string for HTTPS with either key.
     pub fn connection_string_tls_with(&self, key: AccessKey) -> String {
         self.shared.connection_string(true, key)
+    }
+
+    /// The address of the inbox page.
+    pub fn inbox(&self) -> String {
+        self.shared.inbox()
     }
 
     /// The PEM file of the CA that signed the HTTPS certificate.
