@@ -22,7 +22,9 @@ pub(crate) async fn one_caller_alone_gets_all_there_is_and_no_more(h: &Harness) 
     assert_eq!(take(h, &bucket, "a", &limits, 3).await, Taken::Go { remaining: 1 });
     assert!(refused(take(h, &bucket, "a", &limits, 2).await));
     assert_eq!(take(h, &bucket, "a", &limits, 1).await, Taken::Go { remaining: 0 });
-    let Taken::ComeBack { after } = take(h, &bucket, "a", &limits, 1).await else { panic!("more than there was") };
+    let Taken::ComeBack { after } = take(h, &bucket, "a", &limits, 1).await else {
+        panic!("more than there was")
+    };
     assert!(after > HOUR / 2 && after <= HOUR + HOUR / 9, "{after:?}");
 }
 
@@ -187,7 +189,10 @@ async fn simulate(h: &Harness, limits: &[Limit], askers: &[Asker], windows: u64)
         let at = tick * TICK;
         clock.set(start.plus(Duration::from_millis(at)));
         for (number, asker) in askers.iter().enumerate() {
-            if at < asker.from.max(not_before[number]) || at >= asker.until || (at - asker.from) % asker.every >= TICK {
+            if at < asker.from.max(not_before[number])
+                || at >= asker.until
+                || (at - asker.from) % asker.every >= TICK
+            {
                 continue;
             }
             for _ in 0..asker.times {

@@ -47,7 +47,9 @@ pub(crate) async fn of_100_concurrent_insertions_one_is_kept_and_the_others_see_
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..100u8 {
         let (stores, id) = (h.messages.clone(), id.clone());
-        tasks.spawn(async move { (number, plain(stores.messages.insert(&id, &[number], HOUR).await.unwrap())) });
+        tasks.spawn(
+            async move { (number, plain(stores.messages.insert(&id, &[number], HOUR).await.unwrap())) },
+        );
     }
     let all = tasks.join_all().await;
     let kept: Vec<u8> = all.iter().filter(|(_, known)| known.is_none()).map(|(number, _)| *number).collect();

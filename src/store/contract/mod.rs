@@ -53,7 +53,15 @@ pub(crate) struct Harness {
 impl Harness {
     pub(crate) fn new(opened: Opened, time: Time, keep: impl Any + Send + Sync) -> Self {
         let Opened { core: stores, messages } = opened;
-        Self { stores, messages, time, simulated: None, _keep: Box::new(keep), run: rand::random(), names: AtomicU64::new(0) }
+        Self {
+            stores,
+            messages,
+            time,
+            simulated: None,
+            _keep: Box::new(keep),
+            run: rand::random(),
+            names: AtomicU64::new(0),
+        }
     }
 
     /// The same with fair budgets that go by this clock.
