@@ -24,8 +24,9 @@ use crate::broker::ports::Stores;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::grpc::{self, Health};
+use crate::messaging::ports::MessageStores;
 use crate::metrics::Metrics;
-use crate::store;
+use crate::store::{self, Opened};
 
 /// How long work that outlived its callers may go on after the last call has ended.
 const BACKGROUND_WITHIN: Duration = Duration::from_secs(5);
@@ -117,6 +118,7 @@ async fn bind(address: SocketAddr, mend: &'static str) -> Result<TcpListener, St
 pub struct App {
     broker: Broker,
     stores: Stores,
+    messages: MessageStores,
     server: grpc::Settings,
     chain: Vec<Arc<dyn Authenticator>>,
     metrics: Metrics,
@@ -132,7 +134,8 @@ impl App {
         let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
         let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
-        let stores = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
+        let Opened { core: stores, messages } =
+            store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
         let upstream = Upstream::new(
             client,
             config.acs.custom_id,
@@ -145,6 +148,7 @@ impl App {
         Ok(Self {
             broker,
             stores,
+            messages,
             server: config.server.clone(),
             chain: config.auth.chain(),
             metrics,
@@ -162,6 +166,11 @@ impl App {
         &self.stores
     }
 
+    /// The store's ports for messaging.
+    pub fn message_stores(&self) -> &MessageStores {
+        &self.messages
+    }
+
     /// The metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -176,9 +185,9 @@ impl App {
     ///
     /// Ends at the latest `server.drain_timeout` and a few seconds after `shutdown`.
     pub async fn run(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { broker, stores, server, chain, metrics, readiness } = self;
+        let Self { broker, stores, messages, server, chain, metrics, readiness } = self;
         // Only the broker holds the store from here on.
-        drop(stores);
+        drop((stores, messages));
         let (health, watching, admin_stop) =
             (Health::new(), CancellationToken::new(), CancellationToken::new());
         // Whatever way this function is left, what it spawned ends.

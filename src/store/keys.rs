@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::broker::ports::LedgerKey;
 use crate::broker::types::{IdentityId, TokenKey, UserId};
+use crate::messaging::types::MessageId;
 
 /// The version of the layout, part of every key: another layout would not see these keys at all.
 const LAYOUT: &str = "1";
@@ -121,6 +122,43 @@ impl Keys {
         format!("{}{{{bucket:02x}}}:f", self.root)
     }
 
+    /// The record of a message: a slot of its own.
+    pub(crate) fn message(&self, id: &MessageId) -> String {
+        format!("{}m:{}", self.root, hash(&[id.as_str()]))
+    }
+
+    /// The message that an id of ACS belongs to, and one of the 16 groups that key is in, each one slot.
+    pub(crate) fn link(&self, upstream: &str) -> (u8, String) {
+        let Bucket(bucket) = Bucket::of(upstream);
+        let group = bucket >> 4;
+        (group, format!("{}{{n{group:x}}}:n:{}", self.root, hash(&[upstream])))
+    }
+
+    /// The sorted set of messages to be looked at, by when.
+    pub(crate) fn due(&self) -> String {
+        format!("{}d", self.root)
+    }
+
+    /// The stream of events.
+    pub(crate) fn events(&self) -> String {
+        format!("{}{{e}}:s", self.root)
+    }
+
+    /// What the log of events is and where it ends: the same slot as the stream.
+    pub(crate) fn events_head(&self) -> String {
+        format!("{}{{e}}:h", self.root)
+    }
+
+    /// The key an event was appended under: the same slot as the stream.
+    pub(crate) fn event_key(&self, key: &str) -> String {
+        format!("{}{{e}}:q:{}", self.root, hash(&[key]))
+    }
+
+    /// The fair budget of that name.
+    pub(crate) fn fair_budget(&self, name: &str) -> String {
+        format!("{}w:{}", self.root, hash(&[name]))
+    }
+
     /// The marker that says this store was set up, so that an emptied one is noticed.
     pub(crate) fn meta(&self) -> String {
         format!("{}meta", self.root)
@@ -183,6 +221,15 @@ mod tests {
         assert_eq!(keys().index(Bucket::of_user(&user("alice"))), "acsb:1:{2b}:i");
         assert_eq!(keys().owner(&IdentityId::parse("8:acs:a_b").unwrap()), "acsb:1:a:8:acs:a_b");
         assert_eq!(keys().meta(), "acsb:1:meta");
+        assert_eq!(keys().due(), "acsb:1:d");
+        assert_eq!(
+            (keys().events().as_str(), keys().events_head().as_str()),
+            ("acsb:1:{e}:s", "acsb:1:{e}:h")
+        );
+        let id = MessageId::stored("sms_1".into());
+        assert!(keys().message(&id).starts_with("acsb:1:m:") && keys().message(&id).len() == 9 + 64);
+        assert!(keys().fair_budget("alice").starts_with("acsb:1:w:"));
+        assert!(keys().link("alice").1.starts_with("acsb:1:{n2}:n:"));
     }
 
     #[test]
@@ -198,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_keys_of_a_user_are_in_one_slot(text in "[a-z{}:*ü@]{1,40}") {
+        fn keys_that_change_together_are_in_one_slot(text in "[a-z{}:*ü@]{1,40}") {
             let (keys, user) = (keys(), user(&text));
             let tag = hash_tag(keys.record(&user));
             prop_assert!(tag.is_some());
@@ -206,6 +253,10 @@ mod tests {
             prop_assert_eq!(&tag, &hash_tag(keys.tokens(&user)));
             prop_assert_eq!(&tag, &hash_tag(keys.index(Bucket::of_user(&user))));
             prop_assert_eq!(hash_tag(keys.lease(&text)), hash_tag(keys.fence(&text)));
+            prop_assert_eq!(hash_tag(keys.events()), hash_tag(keys.event_key(&text)));
+            prop_assert_eq!(hash_tag(keys.events()), hash_tag(keys.events_head()));
+            let (group, link) = keys.link(&text);
+            prop_assert_eq!(hash_tag(link), Some(format!("n{group:x}")));
         }
 
         #[test]
