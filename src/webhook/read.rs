@@ -174,9 +174,11 @@ fn chat(name: &str, data: &Map<String, Value>) -> Result<Happened, Wrong> {
         let found = names.iter().find_map(|name| object(data, name));
         found.map_or(Ok(String::new()), raw_id)
     };
-    let subject = match ["participantAdded", "participantRemoved"].iter().find_map(|name| object(data, name)) {
-        Some(participant) => object(participant, "participantCommunicationIdentifier")
-            .map_or(Ok(String::new()), raw_id)?,
+    let subject = match ["participantAdded", "participantRemoved"].iter().find_map(|name| object(data, name))
+    {
+        Some(participant) => {
+            object(participant, "participantCommunicationIdentifier").map_or(Ok(String::new()), raw_id)?
+        }
         None => party(&["recipientCommunicationIdentifier"])?,
     };
     Ok(Happened::Chat {
@@ -193,7 +195,8 @@ fn chat(name: &str, data: &Map<String, Value>) -> Result<Happened, Wrong> {
         ])?,
         subject,
         text: long(data, "messageBody")?,
-        topic: object(data, "properties").map_or(Ok(String::new()), |properties| long(properties, "topic"))?,
+        topic: object(data, "properties")
+            .map_or(Ok(String::new()), |properties| long(properties, "topic"))?,
     })
 }
 
@@ -221,7 +224,8 @@ fn raw_id(identifier: &Map<String, Value>) -> Result<String, Wrong> {
 
 /// A field by name: exactly, or else in whatever case.
 fn field<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
-    let in_any_case = || object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let in_any_case =
+        || object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     object.get(name).or_else(in_any_case)
 }
 
@@ -249,9 +253,8 @@ fn long(within: &Map<String, Value>, name: &str) -> Result<String, Wrong> {
 
 /// A short text without control characters.
 fn short(within: &Map<String, Value>, name: &str) -> Result<String, Wrong> {
-    bounded(within, name, MAX_SHORT).and_then(|text| {
-        if text.chars().any(char::is_control) { Err(Wrong) } else { Ok(text) }
-    })
+    bounded(within, name, MAX_SHORT)
+        .and_then(|text| if text.chars().any(char::is_control) { Err(Wrong) } else { Ok(text) })
 }
 
 /// A short text that must not be empty.

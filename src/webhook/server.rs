@@ -19,8 +19,8 @@ use tokio_util::task::TaskTracker;
 
 use super::read::{self, Malformed, Post};
 use super::{
-    BODY_TIMEOUT, CONNECTION_TIMEOUT, DRAIN, HEAD_TIMEOUT, Intake, MAX_BODY, MAX_CONNECTIONS, MAX_EVENTS, PATH,
-    TAKE_IN_WITHIN, caller, shape,
+    BODY_TIMEOUT, CONNECTION_TIMEOUT, DRAIN, HEAD_TIMEOUT, Intake, MAX_BODY, MAX_CONNECTIONS, MAX_EVENTS,
+    PATH, TAKE_IN_WITHIN, caller, shape,
 };
 use crate::messaging::{Event, EventKind};
 
@@ -112,7 +112,8 @@ impl Intake {
             return Outcome::WrongType;
         }
         // Not only a courtesy: a body that is announced as too large is never begun.
-        let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let announced =
+            head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if announced.is_some_and(|size: u64| size > MAX_BODY as u64) {
             return Outcome::TooLarge;
         }
@@ -214,7 +215,9 @@ impl IntoResponse for Outcome {
         let said = |status: StatusCode, text: &str| (status, format!("{text}\n")).into_response();
         match self {
             Self::Taken => StatusCode::OK.into_response(),
-            Self::Validated(code) => axum::Json(serde_json::json!({ "validationResponse": code })).into_response(),
+            Self::Validated(code) => {
+                axum::Json(serde_json::json!({ "validationResponse": code })).into_response()
+            }
             Self::Welcome(origin) => {
                 let mut response = (StatusCode::OK, [METHODS]).into_response();
                 response.headers_mut().insert("webhook-allowed-origin", origin);
