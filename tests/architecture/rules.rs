@@ -74,7 +74,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     // HTTP.
     ("reqwest", &["acs", "auth::jwks", "emulator::events"]),
     ("url", &["acs", "auth", "store::redis", "emulator"]),
-    ("percent_encoding", &["acs", "emulator", "webhook"]),
+    ("percent_encoding", &["acs", "app", "emulator", "webhook"]),
     ("axum", &["admin", "emulator", "webhook"]),
     ("hyper", &["acs", "grpc", "admin", "emulator", "webhook"]),
     ("hyper_util", &["grpc", "admin", "emulator", "webhook"]),
