@@ -22,7 +22,20 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ("broker", &["clock", "duration", "metrics", "retry", "secret"]),
     ("messaging", &["broker", "clock", "duration", "metrics", "retry", "secret"]),
     // 4: adapters. `acs` and `emulator` know neither the core nor each other.
-    ("store", &["broker::ports", "broker::types", "clock", "duration", "metrics", "retry", "secret"]),
+    (
+        "store",
+        &[
+            "broker::ports",
+            "broker::types",
+            "clock",
+            "duration",
+            "messaging::ports",
+            "messaging::types",
+            "metrics",
+            "retry",
+            "secret",
+        ],
+    ),
     ("auth", &["broker::types", "clock", "duration", "metrics", "retry", "secret"]),
     ("acs", &["clock", "duration", "retry", "secret"]),
     ("emulator", &["clock", "duration", "retry", "secret"]),
