@@ -12,6 +12,7 @@ mod media;
 pub mod ports;
 mod record;
 mod safety;
+mod settings;
 mod sms;
 #[cfg(test)]
 mod testing;
