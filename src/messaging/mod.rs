@@ -8,9 +8,11 @@
 mod email;
 mod events;
 mod limits;
+mod media;
 pub mod ports;
 mod record;
 mod safety;
+mod settings;
 mod sms;
 #[cfg(test)]
 mod testing;
