@@ -6,6 +6,7 @@
 
 mod authn;
 pub mod client;
+mod codec;
 mod connection;
 mod convert;
 mod email;

@@ -36,6 +36,7 @@ fn dev_prints_a_command_that_returns_a_token_and_then_the_cached_one() {
             "emulator",
             "emulator_tls",
             "grpc",
+            "inbox",
             "webhook"
         ]
     );

@@ -66,7 +66,8 @@ impl EventLog for Embedded {
         let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX).to_be_bytes();
         self.write("event_append", Keep::Durably, move |tables| {
             let key = key.as_slice();
-            let known = tables.event_keys.get(key)?.and_then(|until| until.value().first_chunk::<8>().copied());
+            let known =
+                tables.event_keys.get(key)?.and_then(|until| until.value().first_chunk::<8>().copied());
             if let Some(known) = known {
                 let known = u64::from_be_bytes(known);
                 if known > now.as_millis() {
