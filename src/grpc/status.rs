@@ -19,6 +19,9 @@ pub(crate) const DOMAIN: &str = "acsbroker";
 /// `ResourceInfo.resource_type` of a user's identity.
 const IDENTITY: &str = "acsbroker.v1.Identity";
 
+/// Violations that are listed: a status travels in headers, of which clients take 8 KiB.
+const MAX_VIOLATIONS: usize = 24;
+
 /// What the transport refuses before, or instead of, asking the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -26,7 +29,7 @@ pub(crate) enum Refusal {
     #[error("the broker is working on as many calls as it may; retry later")]
     Overloaded,
     /// A request message is larger than the limit.
-    #[error("a request message is larger than the broker's server.max_message_bytes; send a smaller one")]
+    #[error("a request message is larger than the broker takes; send a smaller one")]
     MessageTooLarge,
     /// The bytes of a request message are not what its type demands.
     #[error("the request message is missing, incomplete or cannot be decoded")]
@@ -37,6 +40,12 @@ pub(crate) enum Refusal {
     /// The request is compressed.
     #[error("compressed requests are not supported")]
     CompressionUnsupported,
+    /// A watcher did not take what was ready for it.
+    #[error("the watcher did not keep up; watch again from the last cursor")]
+    WatcherTooSlow,
+    /// This process ends, and a stream with it.
+    #[error("this broker is stopping; watch again from the last cursor")]
+    Stopping,
 }
 
 /// Anything an RPC can fail with; travels in the source of its [`Status`].
@@ -128,7 +137,8 @@ impl Failure {
         match row.detail {
             Detail::None | Detail::Metadata(_) => {}
             Detail::BadRequest(violations) => {
-                let fields = violations.iter().map(|field| BadField::new(&field.field, &field.description));
+                let fields = violations.iter().take(MAX_VIOLATIONS);
+                let fields = fields.map(|field| BadField::new(&field.field, &field.description));
                 details.set_bad_request(fields.collect::<Vec<_>>());
             }
             Detail::RetryInfo(delay) => {
@@ -155,7 +165,7 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
         Error::InvalidField(violations) => (
             Code::InvalidArgument,
             Detail::BadRequest(violations),
-            "Mend the fields named in BadRequest; all violations are reported together. Do not retry as it is.",
+            "Mend the fields named in BadRequest, at most 24 at a time, and then perhaps others. Do not retry as it is.",
         ),
         Error::CallerUnauthenticated => (
             Code::Unauthenticated,
@@ -175,7 +185,7 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
         Error::AcsLimitReached { retry_after } => (
             Code::ResourceExhausted,
             Detail::RetryInfo(*retry_after),
-            "Retry after RetryInfo: a published limit of ACS is used up, by you or by all callers together. Nothing was sent.",
+            "Retry after the delay in RetryInfo with the same `request_id`. You have had your share of a published limit of ACS, or all callers together have used it up. Nothing was sent.",
         ),
         Error::ChannelNotConfigured { .. } => (
             Code::FailedPrecondition,
@@ -184,7 +194,7 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
                 subject: "messages",
                 description: "no sender is configured for this channel",
             },
-            "Ask the operator of the broker to configure senders (`messages.sms.senders`, `messages.email.senders`).",
+            "Ask the operator of the broker to set senders (`messages.sms.senders`, `messages.email.senders`). Nothing was sent.",
         ),
         Error::RecipientNotAllowed => (
             Code::FailedPrecondition,
@@ -193,12 +203,13 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
                 subject: "messages",
                 description: "a recipient is not on the list of those that may be reached",
             },
-            "Outside production the operator lists who may be reached. Nothing was sent, to nobody.",
+            "Do not retry as it is: the operator lists who may be reached from here. Nothing was sent, not to the other recipients either.",
         ),
         Error::MessageNotFound => (
             Code::NotFound,
             Detail::None,
-            "You sent no such message, or so long ago that it is forgotten (`messages.retention`).",
+            "You sent no such message, or longer ago than it is remembered (`messages.retention`). After a SendSms or \
+             SendEmail without an answer it means that nothing was sent.",
         ),
         Error::ChatForbidden => (
             Code::PermissionDenied,
@@ -213,12 +224,12 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
         Error::OutcomeUnknown { retry_after, .. } => (
             Code::Unavailable,
             Detail::RetryInfo(*retry_after),
-            "It was sent and no answer came. Retry with the same `request_id`: that finds out what became of it and sends nothing twice.",
+            "Retry after the delay in RetryInfo with the same `request_id`: that finds out what became of it and sends nothing twice. With another `request_id` it would be sent again.",
         ),
         Error::CursorExpired => (
             Code::OutOfRange,
             Detail::None,
-            "Events after this cursor are no longer kept. Watch without a cursor, and ask for what you miss with GetSms and GetEmail.",
+            "Watch without a cursor, and ask GetSms and GetEmail for what you may have missed.",
         ),
         Error::ConcurrentChange => {
             (Code::Aborted, Detail::None, "Repeat the whole operation, from reading the identity on.")
@@ -291,7 +302,7 @@ fn transport_row(refusal: Refusal) -> (&'static str, Code, Detail<'static>, &'st
             "MESSAGE_TOO_LARGE",
             Code::ResourceExhausted,
             Detail::None,
-            "Send smaller messages (setting `server.max_message_bytes`). Do not retry as it is.",
+            "Send smaller messages: the setting `server.max_message_bytes`, for SendEmail 16 MiB. Do not retry as it is.",
         ),
         Refusal::MessageMalformed => (
             "MESSAGE_MALFORMED",
@@ -310,6 +321,19 @@ fn transport_row(refusal: Refusal) -> (&'static str, Code, Detail<'static>, &'st
             Code::Unimplemented,
             Detail::None,
             "Send requests without compression.",
+        ),
+        Refusal::WatcherTooSlow => (
+            "WATCHER_TOO_SLOW",
+            Code::Unavailable,
+            Detail::RetryInfo(Duration::from_secs(1)),
+            "Watch again with the cursor of the last event you dealt with, which misses nothing; and take events off \
+             the stream before you work on them.",
+        ),
+        Refusal::Stopping => (
+            "BROKER_STOPPING",
+            Code::Unavailable,
+            Detail::RetryInfo(Duration::from_secs(1)),
+            "Watch again with the cursor of the last event you dealt with; another replica goes on.",
         ),
     }
 }

@@ -37,6 +37,8 @@ fn samples() -> Vec<Failure> {
         Refusal::MessageMalformed,
         Refusal::MethodUnknown,
         Refusal::CompressionUnsupported,
+        Refusal::WatcherTooSlow,
+        Refusal::Stopping,
     ];
     core.into_iter().map(Failure::Core).chain(transport.map(Failure::Transport)).collect()
 }
@@ -73,6 +75,8 @@ fn position(failure: &Failure) -> usize {
             Refusal::MessageMalformed => 24,
             Refusal::MethodUnknown => 25,
             Refusal::CompressionUnsupported => 26,
+            Refusal::WatcherTooSlow => 27,
+            Refusal::Stopping => 28,
         },
     }
 }
@@ -81,7 +85,7 @@ fn position(failure: &Failure) -> usize {
 fn every_failure_has_a_sample_and_a_reason_of_its_own() {
     let samples = samples();
     let positions: Vec<_> = samples.iter().map(position).collect();
-    assert_eq!(positions, (0..27).collect::<Vec<_>>());
+    assert_eq!(positions, (0..29).collect::<Vec<_>>());
     let mut reasons: Vec<_> = samples.iter().map(Failure::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
@@ -109,7 +113,9 @@ fn the_delay_of_an_error_is_in_retry_info_and_nowhere_else() {
     for failure in samples() {
         let delay = match &failure {
             Failure::Core(error) => error.retry_after(),
-            Failure::Transport(Refusal::Overloaded) => Some(Duration::from_secs(1)),
+            Failure::Transport(Refusal::Overloaded | Refusal::WatcherTooSlow | Refusal::Stopping) => {
+                Some(Duration::from_secs(1))
+            }
             Failure::Transport(_) => None,
         };
         let details = failure.status(None).get_error_details();

@@ -9,6 +9,7 @@ pub mod chat;
 mod email;
 mod events;
 mod limits;
+mod media;
 pub mod ports;
 mod record;
 mod safety;
