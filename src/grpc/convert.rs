@@ -3,6 +3,7 @@
 //! All violations of a request are reported together, none repeats the value. Nothing here can panic, whatever the
 //! message holds: a message that decodes is still a stranger's.
 
+pub(crate) mod chat;
 pub(crate) mod email;
 pub(crate) mod event;
 pub(crate) mod sms;
