@@ -126,7 +126,11 @@ fn folder(language: Language) -> PathBuf {
 }
 
 fn installed(path: PathBuf) -> Result<PathBuf, String> {
-    if path.exists() { Ok(path) } else { Err(format!("{} is missing: run `make tools` first", path.display())) }
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(format!("{} is missing: run `make tools` first", path.display()))
+    }
 }
 
 /// The command that runs a program, with all that it is told.
@@ -282,10 +286,11 @@ fn every_program_in_the_folders_is_run() {
     for language in [Language::Python, Language::Node] {
         for entry in std::fs::read_dir(folder(language)).unwrap() {
             let file = entry.unwrap().file_name().into_string().unwrap();
-            let is_run = PROGRAMS.iter().filter(|each| each.language == language).any(|each| match language {
-                Language::Python => file.starts_with(&format!("test_{}", each.name)),
-                Language::Node => file == format!("{}.test.js", each.name),
-            });
+            let is_run =
+                PROGRAMS.iter().filter(|each| each.language == language).any(|each| match language {
+                    Language::Python => file.starts_with(&format!("test_{}", each.name)),
+                    Language::Node => file == format!("{}.test.js", each.name),
+                });
             let is_program = file.starts_with("test_") || file.ends_with(".test.js");
             assert!(is_run || !is_program, "nothing runs {file}");
         }

@@ -3,6 +3,7 @@
 //! Each group of commands has a file. They get their streams and the environment handed in, so that tests run them in
 //! process; only [`main`] touches the process itself. Nothing here decides about identities or tokens.
 
+mod chat;
 mod check;
 #[cfg(feature = "emulator")]
 mod dev;
@@ -58,6 +59,9 @@ enum Command {
     /// Look up, create, delete, import and export identities.
     #[command(subcommand)]
     Identity(identity::Command),
+    /// Create threads, change who is in them, send and read messages, as an app user or as the broker itself.
+    #[command(subcommand)]
+    Chat(chat::Command),
 }
 
 /// Runs the command line of this process.
@@ -93,6 +97,7 @@ fn run(
     let as_json = match &cli.command {
         Command::Token(command) => command.remote().json,
         Command::Identity(command) => command.remote().json,
+        Command::Chat(command) => command.remote().json,
         _ => false,
     };
     let ended = match &cli.command {
@@ -105,6 +110,7 @@ fn run(
         Command::Healthcheck(command) => command.run(environment, io),
         Command::Token(command) => one_call(command.run(io)),
         Command::Identity(command) => one_call(command.run(io)),
+        Command::Chat(command) => one_call(command.run(io)),
     };
     let ended = ended.and_then(|exit| io.out.flush().map(|()| exit).map_err(Stop::from));
     match ended {

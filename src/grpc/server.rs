@@ -155,8 +155,7 @@ impl Server {
             (Service::Health, _) => &self.health,
             (Service::Reflection, Some([v1, _])) => v1,
             (Service::ReflectionAlpha, Some([_, v1alpha])) => v1alpha,
-            (Service::Reflection | Service::ReflectionAlpha, None)
-            | (Service::Unknown, _) => {
+            (Service::Reflection | Service::ReflectionAlpha, None) | (Service::Unknown, _) => {
                 return status::of(Refusal::MethodUnknown).into_http();
             }
         };

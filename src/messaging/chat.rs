@@ -97,7 +97,8 @@ impl Chat {
         let (user, range, upstream) = (acting(actor), &range, &self.upstream);
         let work = |token: Secret| async move { upstream.threads(&token, range).await };
         let mut page = self.act(caller, &user, ChatOperation::ReadThreads, "", work).await?;
-        self.name(caller, page.entries.iter_mut().filter_map(|thread| thread.creator.as_mut()).collect()).await?;
+        self.name(caller, page.entries.iter_mut().filter_map(|thread| thread.creator.as_mut()).collect())
+            .await?;
         Ok(page)
     }
 
@@ -143,8 +144,7 @@ impl Chat {
         let (user, upstream) = (acting(actor), &self.upstream);
         let list = &self.identities(caller, &participants).await?;
         let work = |token: Secret| async move { upstream.add_participants(&token, thread, list).await };
-        let mut refused =
-            self.act(caller, &user, ChatOperation::ChangeParticipants, thread, work).await?;
+        let mut refused = self.act(caller, &user, ChatOperation::ChangeParticipants, thread, work).await?;
         name_known(&mut refused, list);
         Ok(refused)
     }
@@ -290,8 +290,7 @@ impl Chat {
         Fut: Future<Output = Result<T, ChatError>> + Send,
     {
         let buckets = self.buckets(operation, user, thread);
-        let (taken, token) =
-            tokio::join!(self.take(&buckets, caller), self.users.token(caller, user, false));
+        let (taken, token) = tokio::join!(self.take(&buckets, caller), self.users.token(caller, user, false));
         taken?;
         match self.renewing(caller, user, token?.token, work).await {
             Ok(value) => Ok(value),
@@ -363,8 +362,7 @@ impl Chat {
 
     /// Fills in whose these ids of ACS are, where they are users of the app.
     async fn name(&self, caller: &Caller, parties: Vec<&mut Party>) -> Result<(), Error> {
-        let mut ids: Vec<_> =
-            parties.iter().filter_map(|party| IdentityId::parse(&party.id).ok()).collect();
+        let mut ids: Vec<_> = parties.iter().filter_map(|party| IdentityId::parse(&party.id).ok()).collect();
         ids.sort();
         ids.dedup();
         if ids.is_empty() {

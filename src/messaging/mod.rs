@@ -15,7 +15,7 @@ mod record;
 mod safety;
 mod sms;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod types;

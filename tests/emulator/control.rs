@@ -106,12 +106,7 @@ async fn every_path_has_its_methods_and_nothing_else_is_there() {
         assert!(message.contains(&path.replace("%2F", "/")), "{message}");
     }
     assert_eq!(running.plain("GET", "/_emulator/%FF", "").await.status, 501, "as every path that is no text");
-    for path in [
-        "messages/8:nobody",
-        "emails/x/source",
-        "emails/x/preview",
-        "emails/x/attachments/0",
-    ] {
+    for path in ["messages/8:nobody", "emails/x/source", "emails/x/preview", "emails/x/attachments/0"] {
         assert_eq!(control.get(path).await.refused().0, 404, "{path}");
     }
 }

@@ -20,7 +20,11 @@ async fn met(seed: u64, faults: u64, over_http: bool) -> (String, String) {
         // Not on what prepares the sequence, which must succeed.
         emulator.faults().by_chance(Operation::SendSms, Fault::throttled(1), chance(0.3, faults));
         emulator.faults().by_chance(Operation::SendEmail, Fault::status(503), chance(0.2, faults + 1));
-        emulator.faults().by_chance(Operation::ListMessages, Fault::drop_connection(), chance(0.2, faults + 2));
+        emulator.faults().by_chance(
+            Operation::ListMessages,
+            Fault::drop_connection(),
+            chance(0.2, faults + 2),
+        );
     }
     let said = run(command).await;
     emulator.shutdown().await;

@@ -12,8 +12,8 @@ use super::{DEFAULT_WAIT, Upstream, translate};
 use crate::acs::{self, Class};
 use crate::broker::error::Error;
 use crate::messaging::ports::{
-    ChatError, ChatPage, ChatRange, ChatUpstream, Message, MessageKind, Metadata, OutgoingMessage, Participant,
-    Party, Receipt, RefusedParticipant, Thread,
+    ChatError, ChatPage, ChatRange, ChatUpstream, Message, MessageKind, Metadata, OutgoingMessage,
+    Participant, Party, Receipt, RefusedParticipant, Thread,
 };
 use crate::messaging::types::Failure;
 use crate::secret::Secret;
@@ -84,7 +84,11 @@ impl ChatUpstream for Upstream {
         let list = members(participants);
         let chat = self.client.chat(token);
         let call = chat.add_participants(thread, &list, self.deadline());
-        let refused = self.chat("add_participants", call).await?;
+        let refused = self.chat("add_participants", call).await.map_err(|error| {
+            // Their form is right, so they are too many; ACS says no more than 400.
+            let too_many = "must not bring the thread over 250 participants";
+            blame(error, 400, "participants", too_many)
+        })?;
         Ok(refused.into_iter().map(read_refused).collect())
     }
 
@@ -109,7 +113,8 @@ impl ChatUpstream for Upstream {
         let chat = self.client.chat(token);
         let name = sender_display_name.as_deref();
         let call = chat.send_message(thread, text, *is_html, name, metadata, self.deadline());
-        self.chat("send_message", call).await
+        let too_large = "is larger than ACS takes";
+        self.chat("send_message", call).await.map_err(|error| blame(error, 413, "text", too_large))
     }
 
     async fn message(&self, token: &Secret, thread: &str, message: &str) -> Result<Message, ChatError> {
@@ -191,6 +196,16 @@ fn chat_error(error: acs::Error) -> ChatError {
     }
 }
 
+/// A refusal with this status, as what is wrong with a field of the request.
+fn blame(error: ChatError, status: u16, field: &str, what: &str) -> ChatError {
+    match error {
+        ChatError::NotDone(Error::AcsRejected { status: answered, .. }) if answered == status => {
+            ChatError::NotDone(Error::invalid(field, what))
+        }
+        error => error,
+    }
+}
+
 fn part(range: &ChatRange) -> acs::ChatRange<'_> {
     acs::ChatRange { size: range.size, since: range.since, from: range.from.as_deref() }
 }
@@ -233,10 +248,8 @@ fn read_participant(participant: acs::ChatParticipant) -> Participant {
 }
 
 fn read_refused(refused: acs::RefusedParticipant) -> RefusedParticipant {
-    let failure = Failure {
-        code: refused.code.unwrap_or_default(),
-        detail: refused.message.unwrap_or_default(),
-    };
+    let failure =
+        Failure { code: refused.code.unwrap_or_default(), detail: refused.message.unwrap_or_default() };
     RefusedParticipant { party: Party::named(refused.id), failure }
 }
 

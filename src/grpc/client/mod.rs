@@ -4,6 +4,7 @@
 //! in words of the API (code, reason, fields, when to retry). It never retries and never logs. Not a library for
 //! other programs: they generate their own client from `proto/`.
 
+mod chat;
 mod failure;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+pub use self::chat::{ChatMessage, ChatPerson, ChatSend, ChatThread, Listed, RefusedPerson};
 pub use self::failure::Failure;
 use super::proto::v1;
 use crate::broker::types::Scope;

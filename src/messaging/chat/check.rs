@@ -78,7 +78,8 @@ impl Check {
     pub(super) fn metadata(mut self, metadata: &Metadata) -> Self {
         let size: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
         if size > MAX_METADATA {
-            let what = format!("must have at most {MAX_METADATA} bytes, keys and values together, has {size}");
+            let what =
+                format!("must have at most {MAX_METADATA} bytes, keys and values together, has {size}");
             self.wrong("metadata", what);
         }
         if metadata.keys().any(String::is_empty) {

@@ -278,8 +278,7 @@ impl Chat {
             let changed = |one: &crate::messaging::ports::Message| {
                 one.created.max(one.edited.unwrap_or(one.created)).max(one.deleted.unwrap_or(one.created))
             };
-            let all_older =
-                !page.entries.is_empty() && page.entries.iter().all(|one| changed(one) < since);
+            let all_older = !page.entries.is_empty() && page.entries.iter().all(|one| changed(one) < since);
             match page.next {
                 Some(next) if !all_older => range.from = Some(next),
                 _ => return Ok(Look::NotHere),

@@ -50,9 +50,7 @@ impl Chat {
             .metadata(&wish.metadata)
             .done()?;
         let (this, caller, user) = (self.clone(), caller.clone(), acting(actor));
-        self.messaging
-            .to_the_end(async move { this.create_thread_once(&caller, &user, wish).await })
-            .await
+        self.messaging.to_the_end(async move { this.create_thread_once(&caller, &user, wish).await }).await
     }
 
     async fn create_thread_once(
@@ -65,8 +63,7 @@ impl Chat {
         let (now, hold, keep) = (parts.clock.now(), parts.settings.hold, parts.settings.retention);
         let id = MessageId::of(Channel::Chat, caller, &wish.request_id);
         let fingerprint = fingerprint(user, &wish);
-        let mut record =
-            Record::new(Channel::Chat, caller, fingerprint.clone(), [String::new()], now, hold);
+        let mut record = Record::new(Channel::Chat, caller, fingerprint.clone(), [String::new()], now, hold);
         let buckets = self.buckets(ChatOperation::CreateThread, user, "");
         let bytes = record.bytes();
         let (inserted, taken, token) = tokio::join!(

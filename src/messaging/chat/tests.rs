@@ -44,11 +44,8 @@ fn hello(request: u128) -> SendChatMessage {
 }
 
 fn topic(request: u128, participants: &[&str]) -> CreateThread {
-    let participant = |name: &&str| NewParticipant {
-        user: user(name),
-        display_name: String::new(),
-        share_history: None,
-    };
+    let participant =
+        |name: &&str| NewParticipant { user: user(name), display_name: String::new(), share_history: None };
     CreateThread {
         request_id: uuid::Uuid::from_u128(request),
         topic: "tea".into(),
@@ -166,8 +163,8 @@ async fn death_at_any_step_of_finding_out_doubles_nothing() {
 #[tokio::test]
 async fn an_answer_that_is_lost_is_found_out_at_once() {
     let world = World::new();
-    for text in ["earlier", "and another", "and a third"] {
-        let other = SendChatMessage { text: text.into(), ..hello(text.len() as u128 + 10) };
+    for (request, text) in [(10, "earlier"), (11, "and another"), (12, "and a third")] {
+        let other = SendChatMessage { text: text.into(), ..hello(request) };
         alive(&world).send_message(&caller(), alice(), other).await.unwrap();
     }
     world.chat.lock().unwrap().script = vec![lost()];
@@ -239,7 +236,10 @@ async fn what_acs_refuses_is_forgotten_and_may_be_asked_again() {
     assert!(world.paused()[0].starts_with("chat_change_messages:"));
     world.use_up_budgets(Some(Duration::from_secs(4)));
     let limited = alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap_err();
-    assert_eq!((limited.reason(), limited.retry_after()), ("ACS_LIMIT_REACHED", Some(Duration::from_secs(4))));
+    assert_eq!(
+        (limited.reason(), limited.retry_after()),
+        ("ACS_LIMIT_REACHED", Some(Duration::from_secs(4)))
+    );
     world.use_up_budgets(None);
     assert_eq!(sent(&world), 0);
     alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap();

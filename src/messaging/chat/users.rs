@@ -35,7 +35,11 @@ impl ChatUsers for Broker {
         self.resolve_identity(caller, user.clone()).await.map(|(record, _)| record.identity)
     }
 
-    async fn users_of(&self, caller: &Caller, ids: Vec<IdentityId>) -> Result<HashMap<String, UserId>, Error> {
+    async fn users_of(
+        &self,
+        caller: &Caller,
+        ids: Vec<IdentityId>,
+    ) -> Result<HashMap<String, UserId>, Error> {
         let look_up = |id: IdentityId| async move {
             match self.get_identity_by_acs_id(caller, id.clone()).await {
                 Ok((user, _)) => Ok(Some((id.as_str().to_owned(), user))),

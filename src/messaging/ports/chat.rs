@@ -295,5 +295,6 @@ pub trait ChatUsers: Send + Sync {
     async fn identity(&self, caller: &Caller, user: &UserId) -> Result<IdentityId, Error>;
 
     /// Which of these ids of ACS belong to users, and to whom.
-    async fn users_of(&self, caller: &Caller, ids: Vec<IdentityId>) -> Result<HashMap<String, UserId>, Error>;
+    async fn users_of(&self, caller: &Caller, ids: Vec<IdentityId>)
+    -> Result<HashMap<String, UserId>, Error>;
 }
