@@ -5,8 +5,11 @@
 
 mod chat;
 mod check;
+mod delivery;
 #[cfg(feature = "emulator")]
 mod dev;
+mod email;
+mod event;
 mod health;
 mod identity;
 mod lines;
@@ -16,6 +19,7 @@ mod paste;
 mod remote;
 mod serve;
 mod settings;
+mod sms;
 mod token;
 
 use std::collections::BTreeMap;
@@ -31,7 +35,7 @@ use self::output::{Exit, Io, Stop};
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong command line or settings; 3 not found; \
                           4 not now, the same command may succeed later.";
 
-/// A gRPC broker for Azure Communication Services identities and access tokens.
+/// A gRPC broker for Azure Communication Services: identities, access tokens and messages.
 #[derive(Debug, Parser)]
 #[command(name = "acs-broker", version, after_help = EXIT_CODES)]
 struct Cli {
@@ -59,6 +63,15 @@ enum Command {
     /// Look up, create, delete, import and export identities.
     #[command(subcommand)]
     Identity(identity::Command),
+    /// Send SMS, ask what became of them, and look after opt-outs.
+    #[command(subcommand)]
+    Sms(sms::Command),
+    /// Send e-mail and ask what became of it.
+    #[command(subcommand)]
+    Email(email::Command),
+    /// Watch what happens to messages and in chat threads.
+    #[command(subcommand)]
+    Event(event::Command),
     /// Create threads, change who is in them, send and read messages, as an app user or as the broker itself.
     #[command(subcommand)]
     Chat(chat::Command),
@@ -97,6 +110,9 @@ fn run(
     let as_json = match &cli.command {
         Command::Token(command) => command.remote().json,
         Command::Identity(command) => command.remote().json,
+        Command::Sms(command) => command.remote().json,
+        Command::Email(command) => command.remote().json,
+        Command::Event(command) => command.remote().json,
         Command::Chat(command) => command.remote().json,
         _ => false,
     };
@@ -110,6 +126,9 @@ fn run(
         Command::Healthcheck(command) => command.run(environment, io),
         Command::Token(command) => one_call(command.run(io)),
         Command::Identity(command) => one_call(command.run(io)),
+        Command::Sms(command) => one_call(command.run(io)),
+        Command::Email(command) => one_call(command.run(io)),
+        Command::Event(command) => one_call(command.run(io)),
         Command::Chat(command) => one_call(command.run(io)),
     };
     let ended = ended.and_then(|exit| io.out.flush().map(|()| exit).map_err(Stop::from));

@@ -13,6 +13,7 @@ mod media;
 pub mod ports;
 mod record;
 mod safety;
+mod settings;
 mod sms;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -22,13 +22,27 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ("broker", &["clock", "duration", "metrics", "retry", "secret"]),
     ("messaging", &["broker", "clock", "duration", "metrics", "retry", "secret"]),
     // 4: adapters. `acs` and `emulator` know neither the core nor each other.
-    ("store", &["broker::ports", "broker::types", "clock", "duration", "metrics", "retry", "secret"]),
+    (
+        "store",
+        &[
+            "broker::ports",
+            "broker::types",
+            "clock",
+            "duration",
+            "messaging::ports",
+            "messaging::types",
+            "metrics",
+            "retry",
+            "secret",
+        ],
+    ),
     ("auth", &["broker::types", "clock", "duration", "metrics", "retry", "secret"]),
     ("acs", &["clock", "duration", "retry", "secret"]),
     ("emulator", &["clock", "duration", "retry", "secret"]),
     // 5: transports.
     ("grpc", &["auth", "broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
     ("admin", &["auth", "broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
+    ("webhook", &["broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
     // 6: settings of all components, composed.
     (
         "config",
@@ -46,6 +60,7 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
             "secret",
             "store",
             "telemetry",
+            "webhook",
         ],
     ),
     // 7: what joins them.
@@ -68,16 +83,16 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("tonic_types", &["grpc"]),
     ("prost", &["grpc"]),
     ("prost_types", &["grpc"]),
-    ("tower", &["grpc", "admin", "emulator"]),
+    ("tower", &["grpc", "admin", "emulator", "webhook"]),
     // HTTP.
     ("reqwest", &["acs", "auth::jwks", "emulator::events"]),
     ("url", &["acs", "auth", "store::redis", "emulator"]),
-    ("percent_encoding", &["acs", "emulator"]),
-    ("axum", &["admin", "emulator"]),
-    ("hyper", &["acs", "grpc", "admin", "emulator"]),
-    ("hyper_util", &["grpc", "admin", "emulator"]),
-    ("http", &["acs", "auth", "grpc", "admin", "emulator"]),
-    ("http_body_util", &["acs", "grpc", "admin", "emulator"]),
+    ("percent_encoding", &["acs", "app", "emulator", "webhook"]),
+    ("axum", &["admin", "emulator", "webhook"]),
+    ("hyper", &["acs", "grpc", "admin", "emulator", "webhook"]),
+    ("hyper_util", &["grpc", "admin", "emulator", "webhook"]),
+    ("http", &["acs", "auth", "grpc", "admin", "emulator", "webhook"]),
+    ("http_body_util", &["acs", "grpc", "admin", "emulator", "webhook"]),
     // Cryptography.
     ("hmac", &["acs", "auth", "emulator", "store"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
@@ -92,7 +107,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("serde_path_to_error", &["config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
-    ("time", &["acs", "clock", "emulator", "cli"]),
+    ("time", &["acs", "clock", "emulator", "cli", "webhook"]),
     // The rim.
     ("clap", &["cli"]),
     ("tracing_subscriber", &["telemetry"]),

@@ -82,7 +82,7 @@ async fn a_chat_message_is_found_by_an_id_that_holds_a_slash() {
     assert_eq!(message.id, format!("{thread}/{}", sent["id"].as_str().unwrap()));
     assert_eq!((message.from.as_str(), message.subject.as_deref()), (users[0].id.as_str(), Some("Plans")));
     assert_eq!(control.message(&message.id).await.unwrap().message, message);
-    assert_eq!(control.messages(&[("thread", thread)]).await.messages, [message.clone()]);
+    assert_eq!(control.messages(&[("thread", thread)]).await.messages, [message]);
 
     let threads = control.threads().await;
     assert_eq!(threads.len(), 1);

@@ -17,10 +17,10 @@ import threading
 import time
 
 import exceptions
-import judge
 import schemas
 import shape
 import wire
+from world import SENDER, SMS, World
 
 PREFIX = "Microsoft.Communication."
 VERSION = "api-version=2025-03-15"
@@ -72,7 +72,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
 def provoke(one):
     """Does everything that there is an event for."""
-    world = judge.World(one)
+    world = World(one)
     alice = lambda: world.tokens["alice"]
 
     def chat(method, path, body=None, patch=False):
@@ -93,11 +93,11 @@ def provoke(one):
     chat("POST", f"{thread}/participants/:remove", {"rawId": world["carol"], "communicationUser": {"id": world["carol"]}})
     chat("DELETE", thread)
     sms = {
-        "from": judge.SENDER, "smsRecipients": [{"to": "+14255550120"}], "message": "High tide at six.",
+        "from": SENDER, "smsRecipients": [{"to": "+14255550120"}], "message": "High tide at six.",
         "smsSendOptions": {"enableDeliveryReport": True, "tag": "tide"},
     }
-    world.good("POST", f"/sms?{judge.SMS}", sms)
-    one.control("POST", "sms/inbound", {"from": "+14255550121", "to": judge.SENDER, "message": "Thank you"})
+    world.good("POST", f"/sms?{SMS}", sms)
+    one.control("POST", "sms/inbound", {"from": "+14255550121", "to": SENDER, "message": "Thank you"})
     operation = world.settled(world.mail("ida@example.org"))
     one.control("POST", f"emails/{operation}/engagement", {"recipient": "ida@example.org", "type": "view"})
 

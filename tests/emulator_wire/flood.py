@@ -4,8 +4,8 @@ Used by `bounds` and by bench/emulator_memory.py. Every answer must be a success
 """
 import random as randomness
 
-import judge
 import wire
+from world import CHAT, EMAIL, SENDER, SMS, World
 
 WORDS = "tide ferry harbour lamp rope gull crate pier salt wind north keel oar net cabin".split()
 
@@ -16,7 +16,7 @@ class Flood:
     def __init__(self, connection, seed=1, threads=20):
         self.wire = connection
         self.random = randomness.Random(seed)
-        self.world = judge.World(connection)
+        self.world = World(connection)
         self.threads = [self.world.thread_of("alice", "bob") for _ in range(threads)]
         self.sent = {"sms": 0, "email": 0, "chat": 0}
 
@@ -31,28 +31,30 @@ class Flood:
     def sms(self, recipients=100):
         to = [{"to": f"+1425555{self.random.randrange(10_000):04}"} for _ in range(recipients)]
         body = {
-            "from": judge.SENDER, "smsRecipients": to, "message": self.words(20, 300),
+            "from": SENDER, "smsRecipients": to, "message": self.words(20, 300),
             "smsSendOptions": {"enableDeliveryReport": self.random.random() < 0.5, "tag": self.random.choice(WORDS)},
         }
-        made = self.world.good("POST", f"/sms?{judge.SMS}", body)
+        made = self.world.good("POST", f"/sms?{SMS}", body)
         assert all(item["successful"] for item in made["value"]), made["value"][0]
         self.sent["sms"] += recipients
 
     def mail(self):
+        html = f"<p>{self.words(500, 6000)}</p>"
+        to = [{"address": f"p{self.random.randrange(10**6)}@example.org"} for _ in range(self.random.choice([1, 1, 1, 3]))]
         body = {
-            "senderAddress": "news@example.com",
-            "content": {"subject": self.words(10, 60), "plainText": self.words(200, 1500), "html": f"<p>{self.words(500, 6000)}</p>"},
-            "recipients": {"to": [{"address": f"p{self.random.randrange(10**6)}@example.org"} for _ in range(self.random.choice([1, 1, 1, 3]))]},
+            "senderAddress": "news@example.com", "recipients": {"to": to},
+            "content": {"subject": self.words(10, 60), "plainText": self.words(200, 1500), "html": html},
         }
         if self.random.random() < 0.1:
-            body["attachments"] = [{"name": "a.txt", "contentType": "text/plain", "contentInBase64": "QUJD" * self.random.randrange(100, 5000)}]
-        self.world.good("POST", f"/emails:send?{judge.EMAIL}", body)
+            content = "QUJD" * self.random.randrange(100, 5000)
+            body["attachments"] = [{"name": "a.txt", "contentType": "text/plain", "contentInBase64": content}]
+        self.world.good("POST", f"/emails:send?{EMAIL}", body)
         self.sent["email"] += 1
 
     def chat(self):
         thread, who = self.random.choice(self.threads), self.random.choice(["alice", "bob"])
         body = {"content": self.words(5, 3000), "senderDisplayName": who}
-        self.world.good("POST", f"/chat/threads/{wire.encoded(thread)}/messages?{judge.CHAT}", body, self.world.tokens[who])
+        self.world.good("POST", f"/chat/threads/{wire.encoded(thread)}/messages?{CHAT}", body, self.world.tokens[who])
         self.sent["chat"] += 1
 
     def total(self):

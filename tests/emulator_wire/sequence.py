@@ -10,8 +10,8 @@ import http.client
 import os
 import sys
 
-import judge
 import wire
+from world import CHAT, EMAIL, PREVIEW, SENDER, SMS, World
 
 FAULTS = [
     {"operation": "any", "effect": "answer", "status": 503, "probability": 0.15},
@@ -41,27 +41,27 @@ class Caller:
 
 def main():
     one = wire.Wire(os.environ["ACS_CONNECTION_STRING"])
-    world = judge.World(one)
+    world = World(one)
     thread, alice = world["thread"], world.tokens["alice"]
     ids = [world["alice"], world["bob"], thread]
     if len(sys.argv) > 1:
         for number, fault in enumerate(FAULTS):
             one.control("POST", "faults", {**fault, "seed": int(sys.argv[1]) + number})
     caller = Caller(one)
-    messages = f"/chat/threads/{wire.encoded(thread)}/messages?{judge.CHAT}"
+    messages = f"/chat/threads/{wire.encoded(thread)}/messages?{CHAT}"
     for number in range(60):
-        made = caller.call("POST", f"/identities?{judge.PREVIEW}", {"createTokenWithScopes": ["chat"]})
+        made = caller.call("POST", f"/identities?{PREVIEW}", {"createTokenWithScopes": ["chat"]})
         if made:
             ids.append(made["identity"]["id"])
-        text = {"from": judge.SENDER, "smsRecipients": [{"to": f"+142555501{number:02}"}], "message": "Ebb"}
-        caller.call("POST", f"/sms?{judge.SMS}", text)
+        text = {"from": SENDER, "smsRecipients": [{"to": f"+142555501{number:02}"}], "message": "Ebb"}
+        caller.call("POST", f"/sms?{SMS}", text)
         caller.call("POST", messages, {"content": f"Flow {number}"}, alice)
         mail = {"senderAddress": "a@example.com", "content": {"subject": "Tides"}, "recipients": {"to": [{"address": "b@example.org"}]}}
-        sent = caller.call("POST", f"/emails:send?{judge.EMAIL}", mail)
+        sent = caller.call("POST", f"/emails:send?{EMAIL}", mail)
         if sent:
             ids.append(sent["id"])
         caller.call("GET", messages, bearer=alice)
-        caller.call("DELETE", f"/identities/{wire.encoded(ids[-1] if ids[-1].startswith('8:') else ids[0])}?{judge.PREVIEW}")
+        caller.call("DELETE", f"/identities/{wire.encoded(ids[-1] if ids[-1].startswith('8:') else ids[0])}?{PREVIEW}")
     one.close()
     log = one.send("GET", "/_emulator/calls/log.txt", signed=False)
     assert log.status == 200, log.shown()

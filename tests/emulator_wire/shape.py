@@ -2,7 +2,7 @@
 
 A written shape is an object of shapes (a key that ends in `?` may be missing), a list of shapes (each item has one of
 them; with a first item "exactly", the items have these in order), or a string: a type (`string`, `integer`, `boolean`,
-`null`, `time`, `uuid`, `link`, `map`), several joined by `|`, or `=` and the text itself. Pure.
+`null`, `time`, `uuid`, `link`, `map`), several joined by `|`; `=` and the text itself; or `~` and a pattern. Pure.
 """
 import re
 
@@ -26,6 +26,9 @@ def differences(written, value, at="$"):
     if isinstance(written, str):
         if written.startswith("="):
             return [] if value == written[1:] else [f"{at}: {value!r} is not {written[1:]!r}"]
+        if written.startswith("~"):
+            is_matched = isinstance(value, str) and re.fullmatch(written[1:], value)
+            return [] if is_matched else [f"{at}: {value!r} is not {written[1:]}"]
         if any(TYPES[each](value) for each in written.split("|")):
             return []
         return [f"{at}: {value!r} is no {written}"]

@@ -44,8 +44,8 @@ export async function chatter(displayName) {
 
 /** A thread of these people; the first has made it. */
 export async function thread(topic, people) {
-  const [maker, ...others] = people;
-  const { chatThread } = await maker.client.createChatThread({ topic }, { participants: others.map((one) => one.participant) });
+  const [maker] = people;
+  const { chatThread } = await maker.client.createChatThread({ topic }, { participants: people.map((one) => one.participant) });
   const say = (one, content) =>
     one.client.getChatThreadClient(chatThread.id).sendMessage({ content }, { senderDisplayName: one.participant.displayName });
   return { id: chatThread.id, say, as: (one) => one.client.getChatThreadClient(chatThread.id) };

@@ -32,6 +32,10 @@ export async function openTrap() {
   return { hits, port, close: () => { server.closeAllConnections(); server.close(); } };
 }
 
+const open = new Set();
+/** Ends the browsers that failed tests have left. */
+export const closeAll = () => Promise.all([...open].map((browser) => browser.close()));
+
 export async function openBrowser() {
   const netLog = join(tmpdir(), `acs-broker-inbox-${randomUUID()}.json`);
   const browser = await chromium.launch({
@@ -42,8 +46,10 @@ export async function openBrowser() {
       "--host-resolver-rules=MAP *.trap.test 127.0.0.1, MAP emulator.test 127.0.0.1",
     ],
   });
+  open.add(browser);
   /** Ends the browser and tells every address and name its network stack dealt with. */
   const close = async () => {
+    open.delete(browser);
     await browser.close();
     const text = readFileSync(netLog, "utf8");
     rmSync(netLog, { force: true });
@@ -63,6 +69,7 @@ export async function openBrowser() {
 /** A context whose pages are watched. `problems` fills with whatever should not have happened. */
 export async function openContext(browser, options = {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, acceptDownloads: true, ...options });
+  context.setDefaultTimeout(20000);
   const problems = [];
   const known = new Set();
   const origin = new URL(process.env.EMULATOR_URL).origin;
@@ -70,8 +77,9 @@ export async function openContext(browser, options = {}) {
   await context.addInitScript(() => {
     addEventListener("message", (event) => { if (String(event.data).includes("CANARY")) console.log(`posted: ${event.data}`); });
   });
-  const blocked = (request) => ["csp", "net::ERR_BLOCKED_BY_CSP"].includes(request.failure()?.errorText);
-  const isOurs = (url) => url.startsWith(origin) || url.startsWith("http://emulator.test:") || /^(data|blob|about|chrome-error):/.test(url);
+  // What the browser itself held back, by a policy or because a picture of another origin may not be used so.
+  const blocked = (request) => ["csp", "origin", "net::ERR_BLOCKED_BY_CSP"].includes(request.failure()?.errorText);
+  const isOurs = (url) => url.startsWith(origin) || url.startsWith(process.env.EMULATOR_TLS_URL) || url.startsWith("http://emulator.test:") || /^$|^(data|blob|about|chrome-error):/.test(url);
   context.on("requestfinished", (request) => { if (!isOurs(request.url())) problems.push(`request: ${request.url()}`); });
   context.on("requestfailed", (request) => {
     if (!isOurs(request.url()) && !blocked(request)) problems.push(`request: ${request.url()} (${request.failure()?.errorText})`);
@@ -79,7 +87,7 @@ export async function openContext(browser, options = {}) {
   context.on("page", (page) => {
     if (known.size > 0 && !context.expectsPage) problems.push(`opened: ${page.url()}`);
     known.add(page);
-    page.on("console", (message) => { if (message.text().includes(CANARY)) problems.push(`console: ${message.text()}`); });
+    page.on("console", (message) => { if (/^(posted: )?CANARY/.test(message.text())) problems.push(`console: ${message.text()}`); });
     page.on("dialog", (dialog) => { problems.push(`dialog: ${dialog.message()}`); dialog.dismiss().catch(() => {}); });
     page.on("pageerror", (error) => problems.push(`error of the page: ${error.message}`));
     page.on("download", (download) => { if (!context.expectsDownload) problems.push(`download: ${download.suggestedFilename()}`); });

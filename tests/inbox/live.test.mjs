@@ -5,12 +5,13 @@ import { createServer, connect } from "node:net";
 import { after, before, describe, it } from "node:test";
 
 import * as acs from "./acs.mjs";
-import { control, home, openBrowser, openContext, openInbox, post } from "./browser.mjs";
+import { closeAll, control, home, openBrowser, openContext, openInbox, post } from "./browser.mjs";
 
+/** A picture of one pixel. */
+const PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 let browser;
-let close;
-before(async () => { ({ browser, close } = await openBrowser()); });
-after(() => close());
+before(async () => { ({ browser } = await openBrowser()); });
+after(closeAll);
 
 /** Milliseconds from the SDK's call until the page shows it, and of these the ones after the SDK had its answer. */
 async function timed(page, selector, text, send) {
@@ -32,8 +33,8 @@ describe("the open page", () => {
     const figures = {
       sms: await timed(page, "#list .row", "Your code is 4711", () => acs.sms("+14255550123", "Your code is 4711", { enableDeliveryReport: true, tag: "login" })),
       email: await timed(page, "#list .row", "Your invoice", () => acs.email({
-        subject: "Your invoice", html: "<h1>Thank you</h1><p>It is <b>attached</b>.</p>", plainText: "Thank you", to: ["ada@example.com"],
-        attachments: [{ name: "invoice.pdf", contentType: "application/pdf", contentInBase64: Buffer.from("%PDF").toString("base64") }],
+        subject: "Your invoice", html: "<h1>Thank you</h1><p>It is <b>attached</b>.</p><img src='cid:logo'>", plainText: "Thank you", to: ["ada@example.com"],
+        attachments: [{ name: "invoice.pdf", contentType: "application/pdf", contentInBase64: Buffer.from("%PDF").toString("base64") }, { name: "logo.png", contentType: "image/png", contentId: "logo", contentInBase64: PIXEL }],
       })),
       chat: await timed(page, "#list .row", "Where is my order?", () => thread.say(people[1], "Where is my order?")),
     };
@@ -45,9 +46,10 @@ describe("the open page", () => {
 
     await page.locator("#list .row", { hasText: "Your invoice" }).click();
     await page.frameLocator("#panel iframe").locator("h1", { hasText: "Thank you" }).waitFor();
+    assert.equal(await page.frameLocator("#panel iframe").locator("img").evaluate((image) => image.naturalWidth), 1, "its own picture is in place");
     await page.locator("[role=tab][data-tab=Files]").click();
     context.expectsDownload = true;
-    const [download] = await Promise.all([page.waitForEvent("download"), page.locator(".files button").click()]);
+    const [download] = await Promise.all([page.waitForEvent("download"), page.locator(".files button").first().click()]);
     assert.equal(download.suggestedFilename(), "invoice.pdf");
 
     await page.locator("#list .row", { hasText: "Where is my order?" }).click();
@@ -70,7 +72,7 @@ describe("the open page", () => {
     await page.locator("#receive").click();
     await dialog.locator("[name=message]").fill("STOP");
     await dialog.locator("[type=submit]").click();
-    await page.locator("#list .row", { hasText: "inbound" }).waitFor();
+    await page.locator("#list .row", { hasText: "inbound" }).first().waitFor();
 
     await page.locator("#move-clock").click();
     await dialog.locator("button", { hasText: "12 hours" }).click();

@@ -4,20 +4,19 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 
 import * as acs from "./acs.mjs";
-import { home, openBrowser, openContext, openInbox, post } from "./browser.mjs";
+import { closeAll, home, openBrowser, openContext, openInbox, post } from "./browser.mjs";
 
 const MANY = 5000;
 let browser;
-let close;
 before(async () => {
-  ({ browser, close } = await openBrowser());
+  ({ browser } = await openBrowser());
   const people = [await acs.chatter("Ada"), await acs.chatter("Grace")];
   const thread = await acs.thread("Orders and a topic that is so long that it cannot possibly fit on one line of a telephone", people);
   await thread.say(people[1], "AVeryLongWordWithoutAnySpace".repeat(20));
   await acs.email({ subject: "Subject".repeat(40), html: `<table width=900><tr><td>wide</td></tr></table><a href="https://example.com/${"x".repeat(300)}">link</a>`, plainText: "y".repeat(500), to: [`${"a".repeat(60)}@example.com`] });
   await acs.sms(["+14255550123", "+14255550124"], "z".repeat(400), { tag: "a-tag-that-is-rather-long-for-a-tag" });
 });
-after(() => close());
+after(closeAll);
 
 /** Lightness contrast of text against what is behind it, as WCAG has it. */
 function contrastOf(selectors) {
@@ -49,13 +48,14 @@ describe("the page", () => {
     const press = async (...keys) => { for (const key of keys) await page.keyboard.press(key); };
     const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.className);
     await page.locator("#list .row").nth(2).waitFor();
+    const all = await page.locator("#list-count").textContent();
 
     await press("/");
     assert.equal(await focused(), "search");
     await page.keyboard.type("zzzz");
     await page.locator("#list-count", { hasText: "2 messages" }).waitFor();
     await press("Escape");
-    await page.locator("#list-count", { hasText: /^[4-9] messages/ }).waitFor();
+    await page.locator("#list-count", { hasText: all }).waitFor();
     await press("Escape");
 
     await press("j", "j", "k");
@@ -180,7 +180,7 @@ describe("the page", () => {
     await page.goto(home);
     await page.locator("#list .row").nth(99).waitFor({ state: "attached" });
     const loaded = Math.round(performance.now() - begun);
-    for (let more = 0; more < 4; more += 1) {
+    while (await page.locator("#more").isVisible()) {
       const before = await page.locator("#list .row").count();
       await page.locator("#more").click();
       await page.waitForFunction((count) => document.querySelectorAll("#list .row").length > count, before);

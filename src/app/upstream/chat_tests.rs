@@ -51,7 +51,7 @@ async fn rig() -> Rig {
     let metrics = Metrics::new();
     let timeout = Duration::from_secs(8);
     let upstream = Arc::new(Upstream::new(acs.clone(), CustomId::Off, timeout, clock(), metrics.clone()));
-    let stores = crate::store::memory(clock());
+    let stores = crate::store::memory(clock()).core;
     let issuer = Arc::clone(&upstream) as Arc<dyn crate::broker::ports::TokenIssuer>;
     let broker = Broker::new(crate::broker::Settings::default(), issuer, stores, clock(), metrics.clone());
     let (messaging, _) = Replica::start(&world, crate::messaging::Settings::default(), Death::Never);

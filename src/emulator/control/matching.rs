@@ -2,6 +2,7 @@
 //!
 //! A look is bounded in what it brings back, never in what it sees. Used by `messages` and `wait`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Numbers are given before messages are kept, so that a message can turn up behind a younger one. As many are looked
 /// at again.
 const STRAGGLERS: usize = 16;
+/// As many messages that may match yet are looked at one by one; beyond, everything is.
+const MAX_NEARLY: usize = 128;
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,21 +85,29 @@ impl Match {
         self
     }
 
-    /// Whether a message that does not match now may match later.
-    pub(super) fn may_change(&self) -> bool {
-        let chat = self.kind.is_none_or(|kind| kind == Kind::Chat);
-        self.status.is_some() || (self.contains.is_some() && chat)
-    }
-
     fn is_of(&self, kind: Kind) -> bool {
         self.kind.is_none_or(|wanted| wanted == kind)
     }
 
     /// Whether this message is meant.
     pub(super) fn fits(&self, message: &Message) -> bool {
-        let same = |wanted: &Option<String>, text: &str| {
-            wanted.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(text))
+        self.fits_for_good(message)
+            && same(self.status.as_ref(), &message.status)
+            && self.contains.as_ref().is_none_or(|part| contains(message, part))
+    }
+
+    /// Whether this message, which is not meant now, may be later: statuses change, and chat messages are edited.
+    fn may_fit_later(&self, message: &Message) -> bool {
+        let has_part = || self.contains.as_ref().is_none_or(|part| contains(message, part));
+        let changes = match message.kind {
+            Kind::Chat => self.status.is_some() || self.contains.is_some(),
+            Kind::Sms | Kind::Email => self.status.is_some() && has_part(),
         };
+        changes && self.fits_for_good(message)
+    }
+
+    /// What can be said of a message once and for all.
+    fn fits_for_good(&self, message: &Message) -> bool {
         let exactly = |wanted: &Option<String>, text: &Option<String>| {
             wanted.is_none() || wanted.as_deref() == text.as_deref()
         };
@@ -108,13 +119,16 @@ impl Match {
         message.sequence > self.after
             && self.is_of(message.kind)
             && direction
-            && same(&self.from, &message.from)
-            && (self.to.is_none() || message.to.iter().any(|to| same(&self.to, to)))
+            && same(self.from.as_ref(), &message.from)
+            && (self.to.is_none() || message.to.iter().any(|to| same(self.to.as_ref(), to)))
             && exactly(&self.thread, &message.thread)
-            && same(&self.status, &message.status)
             && exactly(&self.tag, &message.tag)
-            && self.contains.as_ref().is_none_or(|part| contains(message, part))
     }
+}
+
+/// Whether a text is the wanted one, if one is wanted; without case.
+fn same(wanted: Option<&String>, text: &str) -> bool {
+    wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(text))
 }
 
 fn contains(message: &Message, part: &str) -> bool {
@@ -170,44 +184,67 @@ pub(super) fn newest(shared: &Shared, wanted: &Match, limit: usize) -> (Vec<Mess
     (found, more)
 }
 
-/// The numbers of messages that match.
+/// The numbers of messages that match, and those that may match yet.
 #[derive(Default)]
 pub(super) struct Tally {
-    numbers: std::collections::BTreeSet<u64>,
-    /// The greatest number seen of each kind.
-    seen: [u64; KINDS.len()],
+    numbers: BTreeSet<u64>,
+    /// Kinds and ids.
+    nearly: BTreeMap<u64, (Kind, String)>,
+    /// There were more than are kept of those.
+    is_short: bool,
 }
 
 impl Tally {
-    /// Looks at what is new since the last look.
-    pub(super) fn look(&mut self, shared: &Shared, wanted: &Match) {
-        for (kind, seen) in KINDS.into_iter().zip(&mut self.seen) {
-            if !wanted.is_of(kind) {
-                continue;
+    /// Counts a message, if it is meant.
+    pub(super) fn take(&mut self, wanted: &Match, message: &Message) {
+        if wanted.fits(message) {
+            self.numbers.insert(message.sequence);
+        } else if wanted.may_fit_later(message) {
+            if self.nearly.len() < MAX_NEARLY {
+                self.nearly.insert(message.sequence, (message.kind, message.id.clone()));
+            } else {
+                self.is_short = true;
             }
-            let from = wanted.after.max(*seen);
-            each(shared, kind, from, &mut |message| {
-                *seen = (*seen).max(message.sequence);
-                if wanted.fits(&message) {
-                    self.numbers.insert(message.sequence);
-                }
-                ControlFlow::Continue(())
-            });
         }
+    }
+
+    /// Looks again at those that may match yet.
+    pub(super) fn look_again(&mut self, shared: &Shared, wanted: &Match) {
+        for (kind, id) in std::mem::take(&mut self.nearly).into_values() {
+            let found = match kind {
+                Kind::Sms => shared.sms.find(&id),
+                Kind::Email => shared.email.find(&id),
+                Kind::Chat => shared.chat.find(&id),
+            };
+            if let Some(found) = found {
+                self.take(wanted, &found.message);
+            }
+        }
+    }
+
+    /// Whether there are too many that may match yet to look at each by itself.
+    pub(super) fn is_short(&self) -> bool {
+        self.is_short
     }
 
     pub(super) fn count(&self) -> usize {
         self.numbers.len()
     }
 
-    /// Forgets what is not among these.
-    pub(super) fn keep_only(&mut self, messages: &[Message]) {
-        self.numbers = messages.iter().map(|message| message.sequence).collect();
-    }
-
     /// The least of the numbers.
     pub(super) fn first(&self) -> u64 {
         self.numbers.first().copied().unwrap_or_default()
+    }
+
+    fn of_all(shared: &Shared, wanted: &Match) -> Self {
+        let mut tally = Self::default();
+        for kind in KINDS.into_iter().filter(|kind| wanted.is_of(*kind)) {
+            each(shared, kind, wanted.after, &mut |message| {
+                tally.take(wanted, &message);
+                ControlFlow::Continue(())
+            });
+        }
+        tally
     }
 }
 
@@ -217,9 +254,7 @@ pub(super) async fn look_at_all(shared: &Arc<Shared>, wanted: &Match) -> Tally {
     let (shared, wanted) = (Arc::clone(shared), wanted.clone());
     let look = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let mut tally = Tally::default();
-        tally.look(&shared, &wanted);
-        tally
+        Tally::of_all(&shared, &wanted)
     });
     look.await.unwrap_or_default()
 }

@@ -11,6 +11,7 @@ mod inject;
 mod keys;
 mod matching;
 mod messages;
+mod recent;
 mod record;
 mod request;
 mod routing;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use self::recent::Recent;
 use self::request::{Query, Refusal};
 use self::routing::Action;
 use super::answer::{self, Answer};
@@ -48,12 +50,18 @@ pub(super) struct Watchers {
     streams: Arc<Semaphore>,
     /// One look through everything that is kept at a time, so that many watchers take one core at the most.
     looks: Arc<Semaphore>,
+    recent: Recent,
 }
 
 impl Default for Watchers {
     fn default() -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
-        Self { waits: places(MAX_WAITS), streams: places(MAX_STREAMS), looks: places(1) }
+        Self {
+            waits: places(MAX_WAITS),
+            streams: places(MAX_STREAMS),
+            looks: places(1),
+            recent: Recent::default(),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Waiting for messages: answers as soon as enough of them match.
 //!
-//! It subscribes before it looks, so that nothing slips between the two, and looks only at what is new. Bounded in
-//! number and time, and it ends when the caller hangs up, because the connection then drops it.
+//! It subscribes before it looks, so that nothing slips between the two, and then looks only at what is new (`recent`)
+//! and at what may change. Bounded in number and time, and it ends when the caller hangs up, because the connection then
+//! drops it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,21 +56,25 @@ pub(super) async fn until(shared: &Arc<Shared>, body: &[u8]) -> Result<Answer, R
     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
 
     let mut changes = shared.feed.subscribe();
+    let recent = &shared.watchers.recent;
+    recent.catch_up(shared, *changes.borrow_and_update());
+    let mut position = recent.end();
     let mut tally = matching::look_at_all(shared, &wanted).await;
     loop {
-        if let Some(answer) = enough(shared, &wanted, &mut tally, count) {
+        if let Some(answer) = enough(shared, &wanted, &mut tally, count).await {
             return Ok(answer);
         }
         if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
             break;
         }
-        // What changes while this looks is seen by the next look.
-        changes.mark_unchanged();
         let began = Instant::now();
-        if wanted.may_change() {
-            tally = matching::look_at_all(shared, &wanted).await;
-        } else {
-            tally.look(shared, &wanted);
+        recent.catch_up(shared, *changes.borrow_and_update());
+        match recent.since(&mut position) {
+            Some(messages) if !tally.is_short() => {
+                tally.look_again(shared, &wanted);
+                messages.iter().for_each(|message| tally.take(&wanted, message));
+            }
+            _ => tally = matching::look_at_all(shared, &wanted).await,
         }
         if tally.count() < count {
             let pause = began.elapsed().saturating_mul(2).clamp(PAUSE.0, PAUSE.1);
@@ -77,15 +82,15 @@ pub(super) async fn until(shared: &Arc<Shared>, body: &[u8]) -> Result<Answer, R
         }
     }
     tally = matching::look_at_all(shared, &wanted).await;
-    if let Some(answer) = enough(shared, &wanted, &mut tally, count) {
+    if let Some(answer) = enough(shared, &wanted, &mut tally, count).await {
         return Ok(answer);
     }
     let message = format!("{} of {count} messages matched within {timeout_ms} ms.", tally.count());
     Ok(missed(408, "WaitTimedOut", &message, tally.count()))
 }
 
-/// The answer, if enough match. What was counted may be gone by now, so the answer itself is counted again.
-fn enough(shared: &Shared, wanted: &Match, tally: &mut Tally, count: usize) -> Option<Answer> {
+/// The answer, if enough match. What was counted may be gone or changed by now, so what is answered is counted again.
+async fn enough(shared: &Arc<Shared>, wanted: &Match, tally: &mut Tally, count: usize) -> Option<Answer> {
     if tally.count() < count {
         return None;
     }
@@ -94,6 +99,6 @@ fn enough(shared: &Shared, wanted: &Match, tally: &mut Tally, count: usize) -> O
     if messages.len() >= count || more {
         return Some(answer::json(200, &json!({ "messages": messages })));
     }
-    tally.keep_only(&messages);
+    *tally = matching::look_at_all(shared, wanted).await;
     None
 }

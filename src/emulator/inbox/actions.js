@@ -103,8 +103,11 @@ async function showFaults() {
   let faults;
   try { ({ faults = [] } = await read('faults')); } catch { return place.replaceChildren(); }
   if (state.view !== 'calls' || faults.length === 0) return place.replaceChildren();
-  const words = (fault) => Object.entries(fault).filter(([name, value]) => name !== 'operation' && value !== null && value !== undefined && value !== 0)
-    .map(([name, value]) => (name === 'effect' ? value : `${name.replaceAll('_', ' ')} ${typeof value === 'object' ? JSON.stringify(value) : value}`)).join(', ');
+  const words = ({ effect, status, retry_after_seconds: retryAfter, over_ms: over, commit, delay_ms: delay, count, probability }) => [
+    effect === 'answer' ? `answers ${status}` : { drop: 'closes the connection', hang: 'never answers', proceed: 'only waits', slow_body: `answers over ${spanText(over ?? 0)}` }[effect] ?? effect,
+    retryAfter !== null && retryAfter !== undefined && `Retry-After ${retryAfter}`, commit === 'after' && effect !== 'slow_body' && 'after its effect', delay > 0 && `after ${spanText(delay)}`,
+    probability !== null && probability !== undefined && `${Math.round(probability * 1000) / 10} % of requests`, typeof count === 'number' && (count === 1 ? 'once' : `${count} times`),
+  ].filter(Boolean).join(', ');
   const clear = (operation, label) => el('button', { type: 'button', class: 'plain', onclick: () => act('Cleared.', () => request(`faults?${query({ operation })}`, { method: 'DELETE' })) }, label);
   const items = faults.slice(0, 20).map((fault) => el('li', {}, el('span', { class: 'grow', title: words(fault) }, el('b', { text: fault.operation }), ` ${words(fault)}`), clear(fault.operation, 'Clear')));
   return place.replaceChildren(el('section', { class: 'faults', 'aria-label': 'Waiting faults' },

@@ -1,15 +1,16 @@
 //! The parts of a mail as answers: its source, its files, and its HTML in a document that can do nothing.
 //!
-//! The document is sandboxed by its own policy, so that it is harmless even when it is opened by itself. Pictures that
-//! the mail carries are put in place; nothing else of it is rewritten, for rewriting is not what keeps it harmless. Names
-//! of files are cleaned of all that a file system or a header could trip over. Pure. Used by `inbox`.
+//! No answer from here is a document: a mail's HTML goes as plain text, for the page to put behind its walls. (Chromium
+//! connects ahead to the addresses of frames before it asks whether a policy allows them, so that a policy alone is not
+//! enough for a document that is opened by itself.) Pictures that the mail carries are put in place; nothing else of it is
+//! rewritten here. Names of files are cleaned of all that a file system or a header could trip over. Pure. Used by `inbox`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper::body::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::answer::{self, Answer};
+use super::super::email::Attachment;
 use super::guarded;
 
 /// More attachments than this are not looked at for pictures.
@@ -23,14 +24,7 @@ const LONGEST_NAME: usize = 120;
 /// The pictures that are put in place. SVG is not among them, for it is a document.
 const PICTURES: [&str; 6] = ["image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/avif"];
 
-/// What a mail may do: show its own pictures and styles.
-const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; \
-                      base-uri 'none'; frame-ancestors 'none'; sandbox";
-const HEAD: &str = "<!doctype html><meta charset=\"utf-8\">\
-    <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; \
-    form-action 'none'; base-uri 'none'\"><meta name=\"referrer\" content=\"no-referrer\">\
-    <meta http-equiv=\"x-dns-prefetch-control\" content=\"off\">\n";
-/// For what is not to be rendered at all.
+/// None of this is to be rendered.
 const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
 /// What stays as it is in the name of a file in a header (RFC 8187).
@@ -42,20 +36,20 @@ pub(super) fn source(source: String) -> Answer {
 }
 
 /// A file to be kept, never to be opened: whatever it says it is, it goes as bytes.
-pub(super) fn attachment(name: &str, bytes: Bytes) -> Answer {
-    let name = file_name(name);
+pub(super) fn attachment(file: Attachment) -> Answer {
+    let name = file_name(&file.name);
     let ascii: String = name.chars().map(|c| if c.is_ascii() { c } else { '_' }).collect();
     let encoded = utf8_percent_encode(&name, PLAIN);
-    guarded(answer::content("application/octet-stream", bytes), NOTHING).with_header(
+    guarded(answer::content("application/octet-stream", file.bytes), NOTHING).with_header(
         "content-disposition",
         format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{encoded}"),
     )
 }
 
-/// The mail as a document: under a policy, and with the pictures it carries (content id, type, bytes) in place.
-pub(super) fn preview(html: &str, files: impl Iterator<Item = (Option<String>, String, Bytes)>) -> Answer {
+/// The HTML of the mail as text, with the pictures it carries in place.
+pub(super) fn preview(html: &str, files: impl Iterator<Item = Attachment>) -> Answer {
     let mut pictures: Vec<(String, String)> = Vec::new();
-    for (id, content_type, bytes) in files {
+    for Attachment { content_id: id, content_type, bytes, .. } in files {
         let id = id.unwrap_or_default().trim_matches(['<', '>']).to_owned();
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if !id.is_empty() && PICTURES.contains(&media_type.as_str()) && bytes.len() <= LARGEST_PREVIEW {
@@ -64,8 +58,7 @@ pub(super) fn preview(html: &str, files: impl Iterator<Item = (Option<String>, S
     }
     // The longest id first, so that `logo` does not take the place of `logo-2`.
     pictures.sort_by_key(|(id, _)| std::cmp::Reverse(id.len()));
-    let document = format!("{HEAD}{}", with_pictures(html, &pictures));
-    guarded(answer::content("text/html; charset=utf-8", document), POLICY)
+    guarded(answer::content("text/plain; charset=utf-8", with_pictures(html, &pictures)), NOTHING)
 }
 
 /// Replaces `cid:<id>` by the picture, as long as that fits.
@@ -136,4 +129,4 @@ fn turns_text(c: char) -> bool {
 
 #[cfg(test)]
 #[path = "mail_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -12,8 +12,17 @@ fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
     answer.headers.iter().find(|(each, _)| *each == name).map(|(_, value)| value.as_str()).unwrap()
 }
 
-fn picture(id: &str, content_type: &str, bytes: &'static [u8]) -> (Option<String>, String, Bytes) {
-    (Some(id.to_owned()), content_type.to_owned(), Bytes::from_static(bytes))
+pub(in super::super) fn file(name: &str, content_type: &str, id: &str, bytes: &'static [u8]) -> Attachment {
+    Attachment {
+        name: name.to_owned(),
+        content_type: content_type.to_owned(),
+        bytes: hyper::body::Bytes::from_static(bytes),
+        content_id: Some(id.to_owned()),
+    }
+}
+
+fn picture(id: &str, content_type: &str, bytes: &'static [u8]) -> Attachment {
+    file("picture", content_type, id, bytes)
 }
 
 #[test]
@@ -39,7 +48,7 @@ fn names_of_files_are_one_plain_name() {
 
 #[test]
 fn attachments_are_bytes_to_keep_whatever_they_are() {
-    let answer = attachment("Größe \"1\".html", Bytes::from_static(b"<script>"));
+    let answer = attachment(file("Größe \"1\".html", "text/html", "", b"<script>"));
     assert_eq!(answer.content_type, Some("application/octet-stream"));
     assert_eq!(
         header(&answer, "content-disposition"),
@@ -48,15 +57,12 @@ fn attachments_are_bytes_to_keep_whatever_they_are() {
 }
 
 #[test]
-fn a_preview_begins_with_its_policy_and_is_sandboxed() {
-    let answer = preview("<p>Hello", std::iter::empty());
-    assert!(
-        text(&answer).starts_with(
-            "<!doctype html><meta charset=\"utf-8\"><meta http-equiv=\"Content-Security-Policy\""
-        )
-    );
-    assert!(text(&answer).ends_with("<p>Hello"));
-    assert!(header(&answer, "content-security-policy").ends_with("; sandbox"));
+fn no_part_of_a_mail_is_a_document() {
+    for answer in [preview("<p>Hello", std::iter::empty()), source("<p>Hello".to_owned())] {
+        assert_eq!(answer.content_type, Some("text/plain; charset=utf-8"));
+        assert_eq!(text(&answer), "<p>Hello");
+        assert!(header(&answer, "content-security-policy").ends_with("; sandbox"));
+    }
 }
 
 #[test]
@@ -90,7 +96,7 @@ proptest! {
         prop_assert!(kept.chars().count() <= LONGEST_NAME + 1);
         prop_assert!(!kept.contains(['/', '\\', '"', '\r', '\n', '\0']));
         prop_assert!(!kept.starts_with('.'));
-        let header = header(&attachment(&name, Bytes::new()), "content-disposition").to_owned();
+        let header = header(&attachment(file(&name, "", "", b"")), "content-disposition").to_owned();
         prop_assert!(http::HeaderValue::from_str(&header).is_ok(), "{header:?}");
     }
 

@@ -101,7 +101,8 @@ function setLive(name, text) {
 
 const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
 let stream = new AbortController();
-const reconnect = () => { stream.abort(); refresh(); };
+let wake = () => {};
+const reconnect = () => { stream.abort(); wake(); refresh(); };
 
 /** Looks again at each bell of the stream. Silence of 40 s is taken for the end: the emulator says something every 15. */
 async function listen() {
@@ -135,15 +136,18 @@ async function follow() {
       await listen();
       if (Date.now() - begun > 2000) pause = 250;
     } catch (error) {
-      if (error instanceof Refused && error.status !== 401) {
+      if (error instanceof Refused && error.status === 401) {
+        setLive('gone', 'A token is needed');
+        await new Promise((done) => { wake = done; });
+      } else if (error instanceof Refused && error.status === 403) {
+        setLive('gone', 'Not allowed from here');
+        await sleep(5000);
+      } else if (error instanceof Refused) {
         // No stream here, as behind a proxy that does not know it: ask every second instead.
         setLive('polling', 'Asking every second');
         changed();
         await sleep(1000);
-        continue;
-      }
-      if (error instanceof Refused) setLive('gone', 'A token is needed');
-      else if (error.name !== 'AbortError') setLive('gone', 'The emulator is gone; trying again');
+      } else if (error.name !== 'AbortError') setLive('gone', 'The emulator is gone; trying again');
     }
     await sleep(pause);
     pause = Math.min(pause * 2, 3000);

@@ -31,6 +31,17 @@ async function loadMessages(kind) {
 
 const nameOf = (message) => message.from_name || shortId(message.from);
 
+/** What went well takes a tick, so that what did not stands out. */
+function statusMark(status) {
+  const mark = chip(status);
+  if (mark.classList.contains('ok')) {
+    mark.classList.add('small');
+    mark.title = status;
+    mark.replaceChildren(el('span', { 'aria-hidden': 'true', text: '✓' }), el('span', { class: 'sr', text: status }));
+  }
+  return mark;
+}
+
 function messageRow(message) {
   const to = message.to.length > 1 ? `${message.to[0]} +${message.to.length - 1}` : (message.to[0] ?? message.subject ?? '');
   const inbound = message.direction === 'inbound';
@@ -46,7 +57,7 @@ function messageRow(message) {
       message.attachments > 0 && el('span', { class: 'chip', title: plural(message.attachments, 'attachment') }, icon('file', 'attachments'), String(message.attachments)),
       message.tag && el('span', { class: 'chip', title: 'tag', text: message.tag }),
       inbound && chip('inbound'),
-      message.status && !(inbound || (message.kind === 'chat' && /^sent$/i.test(message.status))) && chip(message.status)),
+      message.status && !(inbound || (message.kind === 'chat' && /^sent$/i.test(message.status))) && statusMark(message.status)),
   ];
 }
 
@@ -106,7 +117,8 @@ async function openThread(id, foundId) {
 }
 
 function showThread(root, { thread, messages, more, foundId }) {
-  const people = new Map(thread.participants.map((person) => [person.id, person.display_name]));
+  const people = new Map(messages.map((message) => [message.from, message.from_name]));
+  for (const one of thread.participants) if (one.display_name) people.set(one.id, one.display_name);
   const nameOfPerson = (id) => people.get(id) || shortId(id ?? 'unknown');
   const talk = el('ol', { class: 'talk', 'aria-label': 'Conversation' });
   let last = null;
@@ -121,13 +133,13 @@ function showThread(root, { thread, messages, more, foundId }) {
     const own = message.from === thread.created_by ? 'own' : '';
     talk.append(el('li', { class: own + found },
       message.from === last ? '' : el('p', { class: 'author', title: message.from, text: message.from_name || nameOfPerson(message.from) }),
-      el('p', { class: 'bubble', text: message.text || '(no text)' }),
+      el('p', { class: `bubble${message.status === 'Deleted' ? ' gone' : ''}`, text: message.text || '(no text)' }),
       el('p', { class: 'meta' }, when(message.at), happened)));
     last = message.from;
   }
   root.replaceChildren(
     el('div', { class: 'card' }, facts([
-      ['People', thread.participants.map((person) => el('span', { class: 'chip', title: person.id, text: person.display_name || shortId(person.id) })).flatMap((each) => [each, ' '])],
+      ['People', thread.participants.map((one) => el('span', { class: 'chip', title: one.id, text: nameOfPerson(one.id) })).flatMap((each) => [each, ' '])],
       ['Created', thread.created_at && [when(thread.created_at), thread.created_by ? ` by ${nameOfPerson(thread.created_by)}` : '']],
       ['Deleted', thread.deleted_at && [chip('deleted'), ' ', when(thread.deleted_at)]],
       ['Thread', thread.id, true],

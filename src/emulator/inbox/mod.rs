@@ -50,16 +50,12 @@ pub(super) fn handle(shared: &Shared, path: &[&str]) -> Option<Answer> {
         }
         ["emails", id, "source"] => Some(mail::source(shared.email.source(id)?)),
         ["emails", id, "preview"] => {
-            let attachments =
-                (0..mail::MOST_ATTACHMENTS).map_while(|index| shared.email.attachment(id, index));
-            Some(mail::preview(
-                &shared.email.html(id)?,
-                attachments.map(|file| (file.content_id, file.content_type, file.bytes)),
-            ))
+            let html = shared.email.html(id)?;
+            let files = (0..mail::MOST_ATTACHMENTS).map_while(|index| shared.email.attachment(id, index));
+            Some(mail::preview(&html, files))
         }
         ["emails", id, "attachments", index] => {
-            let file = shared.email.attachment(id, index.parse().ok()?)?;
-            Some(mail::attachment(&file.name, file.bytes))
+            Some(mail::attachment(shared.email.attachment(id, index.parse().ok()?)?))
         }
         _ => None,
     }
@@ -114,7 +110,7 @@ mod tests {
         let others = [
             mail::source("{}".to_owned()),
             mail::preview("<p>", std::iter::empty()),
-            mail::attachment("a", Bytes::new()),
+            mail::attachment(mail::tests::file("a", "text/html", "", b"")),
         ];
         for answer in others.into_iter().chain([page]) {
             let header =

@@ -6,6 +6,7 @@
 
 mod chat;
 mod failure;
+mod messages;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 pub use self::chat::{ChatMessage, ChatPerson, ChatSend, ChatThread, Listed, RefusedPerson};
 pub use self::failure::Failure;
+pub use self::messages::{Delivery, Events, Happening, Message, Name, NewEmail, NewSms, OptOut};
 use super::proto::v1;
 use crate::broker::types::Scope;
 use crate::clock::Timestamp;

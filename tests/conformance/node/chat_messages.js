@@ -46,6 +46,11 @@ describe("chat messages", () => {
     assert.equal((await ofBob.listMessages().all()).length, 25);
   });
 
+  it("lists ten messages to a page if nobody says", async () => {
+    for (let number = 0; number < 9; number += 1) await send(`message ${number}`);
+    assert.deepEqual((await ofBob.listMessages().byPage()).map((page) => page.length), [10, 1]);
+  });
+
   it("lists messages since a time", async () => {
     await send("early");
     await advance("2h");
@@ -95,12 +100,31 @@ describe("chat messages", () => {
     assert.deepEqual([read.content.message, { ...read.metadata }], ["first", { a: "1" }]);
   });
 
+  it("edits the metadata and leaves the text", async () => {
+    const messageId = await send("as it was", { metadata: { a: "1" } });
+    await ofAda.updateMessage(messageId, { metadata: { b: "2" } });
+    const read = await ofBob.getMessage(messageId);
+    assert.deepEqual([read.content.message, { ...read.metadata }], ["as it was", { b: "2" }]);
+  });
+
+  it("shows nobody what was before their share of history", async () => {
+    await send("before");
+    await advance("2h");
+    const late = await ofAda.getMessage(await send("after"));
+    const shareHistoryTime = new Date(late.createdOn.getTime() - 3_600_000);
+    const [carol, dora] = [await Person.of(), await Person.of()];
+    const participants = [carol.participant("Carol", { shareHistoryTime }), dora.participant("Dora")];
+    await ofAda.addParticipants({ participants });
+    assert.deepEqual(texts(await carol.thread(id).listMessages().all()), ["after"]);
+    assert.deepEqual(texts(await dora.thread(id).listMessages().all()), ["after", "before"]);
+  });
+
   it("deletes a message", async () => {
     const [gone, kept] = [await send("gone"), await send("kept")];
     assert.equal(await ofAda.deleteMessage(gone), undefined);
     const read = await ofBob.getMessage(gone);
     assert.ok(read.deletedOn);
-    assert.equal(read.content?.message ?? "", "");
+    assert.equal(read.content.message, "");
     const listed = await ofBob.listMessages().all();
     assert.ok(!texts(listed).includes("gone"));
     assert.ok(listed.some((each) => each.id === gone));

@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 import { Person, communicationError, identity, noEntry, twoInAThread } from "./chatting.js";
-import { advance, fault, refused, waitsOut } from "./judge.js";
+import { advance, calls, fault, meet, refused, require, rotate, waitsOut } from "./judge.js";
+
+const { CommunicationIdentityClient } = require("@azure/communication-identity");
 
 describe("chat refusals", () => {
   let ada, bob, id, ofAda, ofBob;
@@ -86,6 +88,15 @@ describe("chat refusals", () => {
     assert.equal((await ofAda.getProperties()).topic, "Lunch");
   });
 
+  it("refuses the tokens of a key that was rotated", async () => {
+    const bySecond = new CommunicationIdentityClient(await rotate("secondary"));
+    const carol = await Person.of(["chat"], undefined, bySecond);
+    assert.deepEqual(await carol.client().listChatThreads().all(), []);
+    await rotate("secondary");
+    await assertShutOut(carol);
+    assert.equal((await ofAda.getProperties()).topic, "Lunch", "tokens of the other key live on");
+  });
+
   it("refuses an expired token", async () => {
     // The emulator's clock jumps; the SDK, by its own clock, still takes the token for good.
     assert.equal((await ofAda.getProperties()).topic, "Lunch");
@@ -100,6 +111,17 @@ describe("chat refusals", () => {
     const { id: messageId } = await waitsOut("send_message", () => ofAda.sendMessage({ content: "patient" }));
     assert.equal((await ofBob.getMessage(messageId)).content.message, "patient");
     await waitsOut("list_messages", () => ofBob.listMessages().all());
+  });
+
+  it("gets over a dropped connection and a slow answer", async () => {
+    const before = await calls("list_threads");
+    await meet("list_threads", { effect: "drop" });
+    assert.deepEqual((await ada.client().listChatThreads().all()).map((each) => each.id), [id]);
+    assert.equal((await calls("list_threads")) - before, 2);
+    await meet("get_thread", { effect: "slow_body", over_ms: 500 });
+    const start = performance.now();
+    assert.equal((await ofAda.getProperties()).topic, "Lunch");
+    assert.ok(performance.now() - start >= 400);
   });
 
   it("a 429 that lasts reaches the caller", async () => {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { beforeEach, describe, it } from "node:test";
 import { Person, communicationError, idOf, twoInAThread } from "./chatting.js";
-import { fault, refused } from "./judge.js";
+import { advance, fault, refused } from "./judge.js";
 
 describe("chat threads", () => {
   let ada, bob, created, id, ofAda, ofBob;
@@ -47,6 +47,19 @@ describe("chat threads", () => {
     assert.notEqual(await create(randomUUID()), first);
     const listed = await ada.client().listChatThreads().all();
     assert.equal(listed.filter((thread) => thread.topic === "Once").length, 2);
+  });
+
+  it("names the creator once", async () => {
+    const participants = [bob.participant("Bob"), ada.participant("Ada")];
+    const { chatThread } = await ada.client().createChatThread({ topic: "Named" }, { participants });
+    assert.deepEqual((await everybody(ada.thread(chatThread.id))).sort(), [ada.id, bob.id].sort());
+  });
+
+  it("lets people leave", async () => {
+    assert.equal(await ofBob.removeParticipant(bob.user), undefined);
+    assert.deepEqual(await everybody(ofAda), [ada.id]);
+    const [left] = await ofAda.listMessages().all();
+    assert.equal(left.content.initiator.communicationUserId, bob.id);
   });
 
   it("creates a thread once when the SDK repeats the request", async () => {
@@ -94,6 +107,20 @@ describe("chat threads", () => {
       assert.deepEqual(listed.map((thread) => [thread.id, thread.topic]), [[id, "Lunch"]]);
     }
     assert.deepEqual(await (await Person.of()).client().listChatThreads().all(), []);
+  });
+
+  it("lists threads since a time", async () => {
+    await advance("2h");
+    const { chatThread: late } = await ada.client().createChatThread({ topic: "Late" });
+    const startTime = new Date(late.createdOn.getTime() - 3_600_000);
+    const listed = await ada.client().listChatThreads({ startTime }).all();
+    assert.deepEqual(listed.map((each) => each.id), [late.id]);
+  });
+
+  it("lists when the last message came", async () => {
+    const message = await ofBob.getMessage((await ofBob.sendMessage({ content: "hello" })).id);
+    const [listed] = await ada.client().listChatThreads().all();
+    assert.deepEqual(listed.lastMessageReceivedOn, message.createdOn);
   });
 
   it("deletes a thread and does not mind a second time", async () => {

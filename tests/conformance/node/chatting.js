@@ -24,11 +24,11 @@ export const noEntry = [401, 403];
 
 /** An ACS user with a token, and the clients that use it. */
 export class Person {
-  static async of(scopes = ["chat"], user = undefined) {
+  static async of(scopes = ["chat"], user = undefined, by = identity) {
     const person = new Person();
     person.user = user ?? (await identity.createUser());
     person.id = person.user.communicationUserId;
-    person.token = (await identity.getToken(person.user, scopes)).token;
+    person.token = (await by.getToken(person.user, scopes)).token;
     return person;
   }
 

@@ -3,6 +3,7 @@
 import { Sdk, require } from "./judge.js";
 
 const library = require("@azure/communication-common");
+// The errors are another library's.
 const { AzureCommunicationTokenCredential, RestError, isRestError, ...functions } = library;
 
 const sdk = new Sdk("@azure/communication-common", {
@@ -13,7 +14,6 @@ const sdk = new Sdk("@azure/communication-common", {
 
 export const common = {
   ...sdk.functions,
-  isRestError,
   /** A credential under watch. */
   credential: (options) => sdk.watch(new AzureCommunicationTokenCredential(options)),
 };

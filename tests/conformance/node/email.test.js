@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, it } from "node:test";
 import {
-  Sdk, accessKey, assertDenied, calls, connectionString, control, endpoint, fault, judgeTheSdks, message, messages,
-  refused, require, waitsOut, withAWrongKey,
+  Sdk, accessKey, assertDenied, calls, connectionString, control, endpoint, entra, fault, judgeTheSdks, message, messages,
+  refused, require, stranger, waitsOut, withAWrongKey,
 } from "./judge.js";
 
 const { EmailClient, KnownEmailSendStatus } = require("@azure/communication-email");
@@ -157,6 +157,12 @@ describe("email", () => {
   it("takes a key credential", async () => {
     const poller = await client(endpoint, { key: accessKey }).beginSend(mail());
     assert.equal((await poller.pollUntilDone()).status, "Succeeded");
+  });
+
+  it("takes an Entra credential with the role", async () => {
+    const poller = await client(endpoint, entra()).beginSend(mail());
+    assert.equal((await poller.pollUntilDone()).status, "Succeeded");
+    await assertDenied(() => client(endpoint, entra(stranger)).beginSend(mail()));
   });
 
   it("waits out a 429", async () => {

@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { createHash, createHmac } from "node:crypto";
 import { describe, it } from "node:test";
 import {
-  Sdk, accessKey, assertDenied, connectionString, control, endpoint, fault, judgeTheSdks, refused, require, waitsOut,
-  withAWrongKey,
+  Sdk, accessKey, assertDenied, connectionString, control, endpoint, fault, judgeTheSdks, refused, require, rotate,
+  waitsOut, withAWrongKey,
 } from "./judge.js";
 
 const { CommunicationIdentityClient } = require("@azure/communication-identity");
@@ -143,8 +143,34 @@ describe("identity", () => {
     assert.equal(read.expiresOnTimestamp, Math.floor(expiresOn.getTime() / 1000) * 1000);
   });
 
+  it("answers with the headers of the service", async () => {
+    let seen;
+    await client().createUser({ onResponse: (response) => (seen = response) });
+    const { headers, request, status } = seen;
+    assert.equal(status, 201);
+    assert.equal(headers.get("x-ms-client-request-id"), request.requestId);
+    assert.ok(headers.get("api-supported-versions").split(", ").includes("2023-10-01"));
+    assert.equal(headers.get("content-type"), "application/json; charset=utf-8");
+    assert.ok(headers.get("ms-cv"));
+  });
+
+  it("takes either key until it is rotated", async () => {
+    const second = client(await rotate("secondary"));
+    assert.match((await second.createUser()).communicationUserId, idForm);
+    const third = client(await rotate("secondary"));
+    await assertDenied(() => second.createUser());
+    for (const each of [third, client()]) assert.match((await each.createUser()).communicationUserId, idForm);
+  });
+
   it("takes a key credential", async () => {
     assert.match((await client(endpoint, { key: accessKey }).createUser()).communicationUserId, idForm);
+  });
+
+  it("creates many users at once", async () => {
+    const by = client();
+    const made = await Promise.all(Array.from({ length: 40 }, () => by.createUserAndToken(["chat"])));
+    assert.equal(new Set(made.map(({ user }) => user.communicationUserId)).size, 40);
+    assert.equal(new Set(made.map(({ token }) => token)).size, 40);
   });
 
   it("waits out a 429", async () => {

@@ -41,9 +41,12 @@ export const waitFor = async (match, count = 1) =>
 export const advance = async (by) => new Date((await control("POST", "clock", { advance: by })).now);
 export const calls = async (operation) => (await control("GET", "calls"))[operation];
 
-/** Lets the next request of the operation meet a failure. */
-export const fault = (operation, status, more = {}) =>
-  control("POST", "faults", { operation, effect: "answer", status, count: 1, ...more });
+/** Lets the next request of the operation meet a failure of any kind. */
+export const meet = (operation, wanted) => control("POST", "faults", { operation, count: 1, ...wanted });
+/** Has the next request of the operation answered with this status. */
+export const fault = (operation, status, more = {}) => meet(operation, { effect: "answer", status, ...more });
+/** Makes a new access key; the connection string with it. */
+export const rotate = async (key) => (await control("POST", "keys/rotate", { key })).connection_string_tls;
 
 /** How a call was refused. */
 export const refusal = async (call) => {
@@ -76,6 +79,17 @@ export const assertDenied = async (call, text = "Denied by the resource provider
   assert.equal(seen.code, "Denied");
   assert.ok(seen.message.includes(text), seen.message);
 };
+
+/** A credential of Microsoft's Entra library for an app that signs in at the test issuer of docs/emulator.md. */
+export const entra = (app = 1) => {
+  const { ClientSecretCredential } = require("@azure/identity");
+  const id = (number) => `00000000-ac5b-4000-8000-${String(number).padStart(12, "0")}`;
+  // The library asks login.microsoftonline.com whether it knows an authority, unless told that it need not.
+  const privateCloud = { authorityHost: endpoint.replace(/\/$/, ""), disableInstanceDiscovery: true };
+  return new ClientSecretCredential(id(0), id(app), "emulator-client-secret", privateCloud);
+};
+/** An app that gets a token but has no role. */
+export const stranger = 2;
 
 /** The call meets a 429 that names a time, is made again by the SDK after that time, and then works. */
 export const waitsOut = async (operation, call, seconds = 1) => {

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
 import {
-  Sdk, accessKey, assertDenied, calls, connectionString, endpoint, fault, judgeTheSdks, message, messages, refused,
-  require, waitFor, waitsOut, withAWrongKey,
+  Sdk, accessKey, assertDenied, calls, connectionString, endpoint, entra, fault, judgeTheSdks, message, messages, refused,
+  require, stranger, waitFor, waitsOut, withAWrongKey,
 } from "./judge.js";
 
 const { SmsClient } = require("@azure/communication-sms");
@@ -136,6 +136,12 @@ describe("sms", () => {
   it("takes a key credential", async () => {
     const by = client(endpoint, { key: accessKey });
     assertAccepted((await by.send({ from: owned, to: [number()], message: "hello" }))[0], number());
+  });
+
+  it("takes an Entra credential with the role", async () => {
+    const by = (credential) => client(endpoint, credential).send({ from: owned, to: [number()], message: "hello" });
+    assertAccepted((await by(entra()))[0], number());
+    await assertDenied(() => by(entra(stranger)));
   });
 
   it("waits out a 429", async () => {

@@ -27,16 +27,20 @@ ASYNC = judge.Sdk(
 class Person:
     """An ACS user with a token and the clients that use it."""
 
-    def __init__(self, case, scopes=("chat",), user=None):
-        self.case = case
+    def __init__(self, case, scopes=("chat",), user=None, identity=IDENTITY):
+        self.case, self.clients = case, {}
         self.user = user or IDENTITY.create_user()
         self.id = self.user.raw_id
-        self.token = IDENTITY.get_token(self.user, list(scopes)).token
+        self.token = identity.get_token(self.user, list(scopes)).token
 
     def client(self, **options):
-        chat, _, credential = self.case.sdk.classes
-        client = self.case.sdk.make(chat, ENDPOINT, credential(self.token), **options)
-        return self.case.closing(client)
+        """The same client for the same token, for each has connections of its own."""
+        key = (self.token, *options)
+        if key not in self.clients:
+            chat, _, credential = self.case.sdk.classes
+            client = self.case.sdk.make(chat, ENDPOINT, credential(self.token), **options)
+            self.clients[key] = self.case.closing(client)
+        return self.clients[key]
 
     def thread(self, thread_id):
         return self.case.closing(self.client().get_chat_thread_client(thread_id))

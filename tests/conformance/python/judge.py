@@ -10,6 +10,7 @@ public method that nobody called.
 import asyncio
 import base64
 import functools
+import importlib
 import inspect
 import json
 import os
@@ -31,6 +32,8 @@ FAILED = "failed"
 
 #: Well-known values of the emulator's test issuer: see docs/emulator.md.
 TENANT = "00000000-ac5b-4000-8000-000000000000"
+OWNER = "00000000-ac5b-4000-8000-000000000001"
+STRANGER = "00000000-ac5b-4000-8000-000000000002"
 TEAMS_APP = "00000000-ac5b-4000-8000-000000000003"
 TEAMS_USER = "00000000-ac5b-4000-8000-000000000021"
 
@@ -82,11 +85,31 @@ def calls(operation):
 
 
 def fault(operation, status, retry_after=None, **more):
-    """Lets the next request of the operation meet a failure."""
-    wanted = {"operation": operation, "effect": "answer", "status": status, "count": 1, **more}
+    """Has the next request of the operation answered with this status."""
+    wanted = {"effect": "answer", "status": status, **more}
     if retry_after is not None:
         wanted["retry_after_seconds"] = retry_after
-    control("POST", "faults", wanted)
+    meet(operation, **wanted)
+
+
+def meet(operation, **wanted):
+    """Lets the next request of the operation meet a failure of any kind."""
+    control("POST", "faults", {"operation": operation, "count": 1, **wanted})
+
+
+def entra(sdk, client=OWNER):
+    """A credential of Microsoft's Entra library for an app that signs in with a secret at the test issuer."""
+    library = importlib.import_module("azure.identity.aio" if sdk.mode == "async" else "azure.identity")
+    # The library asks login.microsoftonline.com whether it knows an authority, unless told that it need not.
+    private_cloud = {"authority": endpoint_and_key()[0], "disable_instance_discovery": True}
+    credential = library.ClientSecretCredential(TENANT, client, "emulator-client-secret", **private_cloud)
+
+    def close():
+        closing = credential.close()
+        if inspect.isawaitable(closing):
+            LOOP.run_until_complete(closing)
+
+    return credential, close
 
 
 def teams_token(minutes=30):
@@ -100,6 +123,11 @@ def teams_token(minutes=30):
     url = f"{os.environ['ACS_EMULATOR_HTTP'].rstrip('/')}/{TENANT}/oauth2/v2.0/token"
     with _DIRECT.open(url, data=urllib.parse.urlencode(form).encode(), timeout=20) as response:
         return json.load(response)["access_token"]
+
+
+def rotate(key):
+    """Makes a new access key; the connection string with it."""
+    return control("POST", "keys/rotate", {"key": key})["connection_string_tls"]
 
 
 class Sdk:
@@ -223,6 +251,12 @@ class Judge(unittest.TestCase):
         error = self.refused(401, call)
         self.assertEqual(error.error.code, "Denied")
         self.assertIn(message, error.error.message)
+
+    def by_entra(self, **options):
+        """A client that signs in with Entra ID instead of a key."""
+        credential, close = entra(self.sdk, **options)
+        self.addCleanup(close)
+        return self.closing(self.sdk.make(self.sdk.classes[0], endpoint_and_key()[0], credential))
 
     def waits_out(self, operation, call, seconds=1):
         """The call meets a 429 that names a time, is made again by the SDK after that time, and then works."""

@@ -50,6 +50,11 @@ class Messages:
         self.assertEqual([each.sequence_id for each in listed], [str(n) for n in range(25, 0, -1)])
         self.assertEqual(len(list(self.of_bob.list_messages())), 25)
 
+    def test_lists_ten_messages_to_a_page_if_nobody_says(self):
+        for number in range(9):
+            self.send(f"message {number}")
+        self.assertEqual([len(page) for page in self.of_bob.list_messages().by_page()], [10, 1])
+
     def test_lists_messages_since_a_time(self):
         self.send("early")
         judge.advance("2h")
@@ -95,12 +100,28 @@ class Messages:
         self.assertEqual([each.id for each in newest], [first, other], "an edit moves it to the front")
         self.assertEqual(self.of_bob.get_message(other).content.message, "other")
 
+    def test_edits_the_metadata_and_leaves_the_text(self):
+        message_id = self.send("as it was", metadata={"a": "1"})
+        self.of_ada.update_message(message_id, metadata={"b": "2"})
+        read = self.of_bob.get_message(message_id)
+        self.assertEqual((read.content.message, read.metadata), ("as it was", {"b": "2"}))
+
+    def test_shows_nobody_what_was_before_their_share_of_history(self):
+        self.send("before")
+        judge.advance("2h")
+        late = self.of_ada.get_message(self.send("after"))
+        since = late.created_on - datetime.timedelta(hours=1)
+        carol, dora = Person(self), Person(self)
+        self.of_ada.add_participants([carol.participant(share_history_time=since), dora.participant()])
+        self.assertEqual(self.texts(carol.thread(self.thread_id).list_messages()), ["after"])
+        self.assertEqual(self.texts(dora.thread(self.thread_id).list_messages()), ["after", "before"])
+
     def test_deletes_a_message(self):
         gone, kept = self.send("gone"), self.send("kept")
         self.assertIsNone(self.of_ada.delete_message(gone))
         read = self.of_bob.get_message(gone)
         self.assertIsNotNone(read.deleted_on)
-        self.assertEqual(read.content.message or "", "")
+        self.assertEqual(read.content.message, "")
         self.assertEqual(self.texts(self.of_bob.list_messages()).count("gone"), 0)
         self.assertIn(gone, [each.id for each in self.of_bob.list_messages()])
         self.assertIsNone(self.of_bob.get_message(kept).deleted_on)

@@ -2,6 +2,8 @@
 
 import time
 
+from azure.communication.identity import CommunicationIdentityClient
+
 import judge
 from chatting import ASYNC, IDENTITY, SYNC, Chat, Person
 
@@ -85,6 +87,14 @@ class Refusals:
         self.shut_out(self.bob)
         self.assertEqual(self.of_ada.get_properties().topic, "Lunch")
 
+    def test_refuses_the_tokens_of_a_key_that_was_rotated(self):
+        by_second = CommunicationIdentityClient.from_connection_string(judge.rotate("secondary"))
+        carol = Person(self, identity=by_second)
+        self.assertEqual(list(carol.client().list_chat_threads()), [])
+        judge.rotate("secondary")
+        self.shut_out(carol)
+        self.assertEqual(self.of_ada.get_properties().topic, "Lunch", "tokens of the other key live on")
+
     def test_refuses_an_expired_token(self):
         """The emulator's clock jumps; the SDK, by its own clock, still takes the token for good."""
         self.assertEqual(self.of_ada.get_properties().topic, "Lunch")
@@ -98,6 +108,16 @@ class Refusals:
         message = self.waits_out("send_message", lambda: self.of_ada.send_message("patient"))
         self.assertEqual(self.of_bob.get_message(message.id).content.message, "patient")
         self.waits_out("list_messages", lambda: list(self.of_bob.list_messages()))
+
+    def test_gets_over_a_dropped_connection_and_a_slow_answer(self):
+        before = judge.calls("list_threads")
+        judge.meet("list_threads", effect="drop")
+        self.assertEqual([each.id for each in self.ada.client().list_chat_threads()], [self.thread_id])
+        self.assertEqual(judge.calls("list_threads") - before, 2)
+        judge.meet("get_thread", effect="slow_body", over_ms=500)
+        start = time.monotonic()
+        self.assertEqual(self.of_ada.get_properties().topic, "Lunch")
+        self.assertGreaterEqual(time.monotonic() - start, 0.4)
 
     def test_a_429_that_lasts_reaches_the_caller(self):
         client = self.ada.client(retry_total=0)

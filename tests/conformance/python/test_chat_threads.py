@@ -2,6 +2,7 @@
 
 import datetime
 import uuid
+from urllib.parse import unquote
 
 from azure.communication.chat import ChatParticipant, CommunicationUserIdentifier
 
@@ -25,6 +26,16 @@ class Threads:
         self.assertEqual(self.created.errors, [])
         self.assertEqual(self.ids(self.of_ada.list_participants()), [self.ada.id, self.bob.id])
 
+    def test_says_where_the_thread_and_the_message_are(self):
+        seen = []
+        keep = lambda response: seen.append(response.http_response)
+        thread = self.ada.client().create_chat_thread("Where", raw_response_hook=keep).chat_thread
+        message = self.ada.thread(thread.id).send_message("here", raw_response_hook=keep)
+        path = f"{judge.endpoint_and_key()[0]}/chat/threads/{thread.id}"
+        wanted = [path, f"{path}/messages/{message.id}"]
+        self.assertEqual([unquote(each.headers["Location"]) for each in seen], wanted)
+        self.assertEqual([each.status_code for each in seen], [201, 201])
+
     def test_knows_the_thread_of_a_client(self):
         self.assertEqual(self.of_ada.thread_id, self.thread_id)
 
@@ -36,6 +47,34 @@ class Threads:
         self.assertNotEqual(create(str(uuid.uuid4())), first)
         topics = [thread.topic for thread in client.list_chat_threads()]
         self.assertEqual(topics.count("Once"), 2)
+
+    def test_creates_a_thread_once_whatever_the_history_shared(self):
+        """As was recorded: the same idempotency token counts, though a participant's share of history differs."""
+        token = str(uuid.uuid4())
+        threads = {
+            self.ada.client()
+            .create_chat_thread(
+                "Once",
+                thread_participants=[self.bob.participant("Bob", share_history_time=since)],
+                idempotency_token=token,
+            )
+            .chat_thread.id
+            for since in (EPOCH, EPOCH + datetime.timedelta(days=1))
+        }
+        self.assertEqual(len(threads), 1)
+
+    def test_names_the_creator_once(self):
+        participants = [self.bob.participant("Bob"), self.ada.participant("Ada")]
+        created = self.ada.client().create_chat_thread("Named", thread_participants=participants)
+        self.assertEqual(created.errors, [])
+        listed = self.ada.thread(created.chat_thread.id).list_participants()
+        self.assertEqual(sorted(self.ids(listed)), sorted([self.ada.id, self.bob.id]))
+
+    def test_lets_people_leave(self):
+        self.assertIsNone(self.of_bob.remove_participant(self.bob.user))
+        self.assertEqual(self.ids(self.of_ada.list_participants()), [self.ada.id])
+        left = next(iter(self.of_ada.list_messages()))
+        self.assertEqual(left.content.initiator.raw_id, self.bob.id)
 
     def test_creates_a_thread_once_when_the_sdk_repeats_the_request(self):
         judge.fault("create_thread", 503, retry_after=1, commit="after")
@@ -83,6 +122,18 @@ class Threads:
             [thread] = person.client().list_chat_threads()
             self.assertEqual((thread.id, thread.topic), (self.thread_id, "Lunch"))
         self.assertEqual(list(Person(self).client().list_chat_threads()), [])
+
+    def test_lists_threads_since_a_time(self):
+        judge.advance("2h")
+        client = self.ada.client()
+        late = client.create_chat_thread("Late").chat_thread
+        since = late.created_on - datetime.timedelta(hours=1)
+        self.assertEqual([each.id for each in client.list_chat_threads(start_time=since)], [late.id])
+
+    def test_lists_when_the_last_message_came(self):
+        message = self.of_bob.get_message(self.of_bob.send_message("hello").id)
+        [listed] = self.ada.client().list_chat_threads()
+        self.assertEqual(listed.last_message_received_on, message.created_on)
 
     def test_deletes_a_thread_and_does_not_mind_a_second_time(self):
         client = self.ada.client()

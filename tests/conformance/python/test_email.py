@@ -200,6 +200,10 @@ class Sending:
         client = self.closing(self.sdk.make(self.sdk.classes[0], endpoint, AzureKeyCredential(key)))
         self.assertEqual(client.begin_send(mail()).result()["status"], "Succeeded")
 
+    def test_takes_an_entra_credential_with_the_role(self):
+        self.assertEqual(self.by_entra().begin_send(mail()).result()["status"], "Succeeded")
+        self.denied(lambda: self.by_entra(client=judge.STRANGER).begin_send(mail()))
+
     def test_waits_out_a_429(self):
         poller = self.waits_out("send_email", lambda: self.client.begin_send(mail()))
         judge.fault("get_email_operation", 429, retry_after=1)

@@ -1,10 +1,14 @@
 """The official Identity SDK for Python, synchronous and asynchronous. See `judge.py`."""
 
+import asyncio
 import datetime
+import os
+from unittest import mock
 
 from azure.communication.identity import CommunicationIdentityClient, CommunicationTokenScope
 from azure.communication.identity.aio import CommunicationIdentityClient as AsyncCommunicationIdentityClient
 from azure.core.credentials import AzureKeyCredential
+from azure.core.exceptions import ServiceRequestError
 
 import judge
 import tampering
@@ -123,6 +127,15 @@ class Identity:
                     ("InvalidAccessToken", "Provided access token is not valid.", None),
                 )
 
+    def test_refuses_a_teams_token_before_it_looks_at_the_rest(self):
+        error = self.refused(401, lambda: self.client.get_token_for_teams_user("", "", "")).error
+        self.assertEqual(error.code, "InvalidAccessToken")
+
+    def test_refuses_a_version_that_never_was(self):
+        client = self.connect(api_version="2099-12-31")
+        error = self.refused(400, client.create_user).error
+        self.assertIn("2099-12-31", error.message)
+
     def test_the_token_credential_accepts_the_token(self):
         """The chat and calling SDKs read `exp` out of the token through this class."""
         from azure.communication.identity._shared.user_credential import CommunicationTokenCredential
@@ -130,6 +143,27 @@ class Identity:
         _, token = self.client.create_user_and_token(["chat"])
         read = CommunicationTokenCredential(token.token).get_token()
         self.assertEqual(read.expires_on, int(moment(token.expires_on).timestamp()))
+
+    def test_answers_with_the_headers_of_the_service(self):
+        seen = []
+        self.client.create_user(
+            headers={"x-ms-client-request-id": "8f1b9a3c-0000-4000-8000-00000000000a"},
+            raw_response_hook=lambda response: seen.append(response.http_response),
+        )
+        headers = seen[0].headers
+        self.assertEqual(seen[0].status_code, 201)
+        self.assertEqual(headers["x-ms-client-request-id"], "8f1b9a3c-0000-4000-8000-00000000000a")
+        self.assertIn("2023-10-01", headers["api-supported-versions"].split(", "))
+        self.assertEqual(headers["Content-Type"], "application/json; charset=utf-8")
+        self.assertTrue(headers["MS-CV"])
+
+    def test_takes_either_key_until_it_is_rotated(self):
+        second = self.connect(judge.rotate("secondary"))
+        self.assertRegex(second.create_user().raw_id, ID_FORM)
+        third = self.connect(judge.rotate("secondary"))
+        self.denied(second.create_user)
+        for client in (third, self.client):
+            self.assertRegex(client.create_user().raw_id, ID_FORM)
 
     def test_takes_a_key_credential(self):
         endpoint, key = judge.endpoint_and_key()
@@ -177,7 +211,25 @@ class Sync(Identity, judge.Judge):
     asynchronous = False
     sdk = judge.Sdk("azure-communication-identity", "sync", [CommunicationIdentityClient])
 
+    def test_the_sdk_trusts_the_emulator_through_the_environment_alone(self):
+        """Of the synchronous client only: the other reads its variable once, when it is loaded."""
+        untold = {name: value for name, value in os.environ.items() if name != "REQUESTS_CA_BUNDLE"}
+        with mock.patch.dict(os.environ, untold, clear=True):
+            client = self.connect(retry_total=0)
+            with self.assertRaisesRegex(ServiceRequestError, "(?i)certificate.verify.failed"):
+                client.create_user()
+
 
 class Async(Identity, judge.Judge):
     asynchronous = True
     sdk = judge.Sdk("azure-communication-identity", "async", [AsyncCommunicationIdentityClient])
+
+    def test_creates_many_users_at_once(self):
+        client = self.client.unwatched()
+
+        async def create():
+            return await asyncio.gather(*(client.create_user_and_token(["chat"]) for _ in range(40)))
+
+        made = judge.LOOP.run_until_complete(create())
+        self.assertEqual(len({user.raw_id for user, _ in made}), 40)
+        self.assertEqual(len({token.token for _, token in made}), 40)

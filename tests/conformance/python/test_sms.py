@@ -133,6 +133,11 @@ class Sending:
         client = self.closing(self.sdk.make(self.sdk.classes[0], endpoint, AzureKeyCredential(key)))
         self.accepted(client.send(OWNED, self.number(), "hello")[0], self.number())
 
+    def test_takes_an_entra_credential_with_the_role(self):
+        send = lambda client: client.send(OWNED, self.number(), "hello")
+        self.accepted(send(self.by_entra())[0], self.number())
+        self.denied(lambda: send(self.by_entra(client=judge.STRANGER)))
+
     def test_waits_out_a_429(self):
         [result] = self.waits_out("send_sms", lambda: self.client.send(OWNED, self.number(), "patient"))
         self.accepted(result, self.number())
