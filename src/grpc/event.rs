@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::authn::caller;
 use super::convert::event as convert;
+use super::observe::RequestId;
 use super::proto::v1;
 use super::proto::v1::WatchEventsResponse;
 use super::proto::v1::event_service_server::EventService;
@@ -76,6 +77,7 @@ impl EventService for Events {
         let (from, kinds) = convert::watch(request.get_ref()).map_err(status::of)?;
         let seat = Arc::clone(&self.seats).try_acquire_owned();
         let seat = seat.map_err(|_| status::of(Refusal::Overloaded))?;
+        let request_id = request.extensions().get::<RequestId>().cloned();
         let watch = self.messaging.watch(from, kinds).await.map_err(status::of)?;
         let (events, taken) = mpsc::channel(READY);
         let end = Arc::new(OnceLock::new());
@@ -87,7 +89,7 @@ impl EventService for Events {
             stopping: self.stopping.clone(),
         };
         tokio::spawn(tell_to_the_end(watch, teller, Arc::clone(&end), self.metrics.clone()));
-        Ok(Response::new(answers(taken, end, seat)))
+        Ok(Response::new(answers(taken, end, request_id, seat)))
     }
 }
 
@@ -95,15 +97,16 @@ impl EventService for Events {
 fn answers(
     taken: mpsc::Receiver<WatchEventsResponse>,
     end: Arc<OnceLock<Failure>>,
+    request_id: Option<RequestId>,
     seat: OwnedSemaphorePermit,
 ) -> Answers {
-    Box::pin(stream::unfold(Some((taken, end, seat)), |state| async move {
-        let (mut taken, end, seat) = state?;
+    Box::pin(stream::unfold(Some((taken, end, request_id, seat)), |state| async move {
+        let (mut taken, end, request_id, seat) = state?;
         if let Some(event) = taken.recv().await {
-            return Some((Ok(event), Some((taken, end, seat))));
+            return Some((Ok(event), Some((taken, end, request_id, seat))));
         }
-        let failure = end.get().cloned();
-        Some((Err(status::of(failure.unwrap_or_else(|| Refusal::Stopping.into()))), None))
+        let failure = end.get().cloned().unwrap_or_else(|| Refusal::Stopping.into());
+        Some((Err(failure.status(request_id.as_ref().and_then(RequestId::as_str))), None))
     }))
 }
 

@@ -103,6 +103,16 @@ impl Observer {
     }
 }
 
+/// The request id of a call, for handlers whose answers go on after the call has been observed.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(HeaderValue);
+
+impl RequestId {
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        self.0.to_str().ok()
+    }
+}
+
 /// A call on its way. Dropped before it finished, it counts as cancelled by its caller.
 pub(crate) struct Call<'a> {
     observer: &'a Observer,
@@ -117,6 +127,11 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// What the caller knows this call by.
+    pub(crate) fn request_id(&self) -> RequestId {
+        RequestId(self.request_id.clone())
+    }
+
     /// Does the work within the call's limits and answers, whatever becomes of it.
     pub(crate) async fn run(mut self, work: impl Future<Output = Response<Body>>) -> Response<Body> {
         if !self.take_seat() {

@@ -112,7 +112,7 @@ impl Server {
     }
 
     /// Answers a call. Never fails: whatever goes wrong is a gRPC status, or for what is not gRPC, an HTTP one.
-    pub(crate) async fn call<B>(&self, credentials: &Credentials, request: Request<B>) -> Response<Body>
+    pub(crate) async fn call<B>(&self, credentials: &Credentials, mut request: Request<B>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
@@ -123,6 +123,10 @@ impl Server {
         let method = method::at(request.uri().path());
         let who = Identified::new();
         let call = self.observer.begin(method, request.headers(), &who);
+        // Its errors may come long after the call was observed.
+        if method.service == method::Service::Event {
+            request.extensions_mut().insert(call.request_id());
+        }
         call.run(self.answer(method, credentials, request, &who)).await
     }
 

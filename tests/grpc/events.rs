@@ -74,6 +74,10 @@ fn ended_by(status: &Status, code: Code, reason: &str) {
     assert_eq!((status.code(), details.error_info().unwrap().reason.as_str()), (code, reason));
     assert_eq!(details.error_info().unwrap().domain, "acsbroker");
     assert!(details.retry_info().unwrap().retry_delay.is_some());
+    // The errors that end a stream come long after the call was let in, and name it all the same.
+    let request_id = &details.request_info().unwrap().request_id;
+    assert_eq!(details.error_info().unwrap().metadata.get("request_id"), Some(request_id));
+    assert!(!request_id.is_empty());
 }
 
 fn text(told: &v1::WatchEventsResponse) -> &str {
