@@ -29,7 +29,9 @@ pub(crate) enum Refusal {
     #[error("the broker is working on as many calls as it may; retry later")]
     Overloaded,
     /// A request message is larger than the limit.
-    #[error("a request message is larger than the broker takes; send a smaller one")]
+    #[error(
+        "a request message is larger than the broker takes (server.max_message_bytes; 16 MiB for SendEmail); send a smaller one"
+    )]
     MessageTooLarge,
     /// The bytes of a request message are not what its type demands.
     #[error("the request message is missing, incomplete or cannot be decoded")]
