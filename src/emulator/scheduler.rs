@@ -52,6 +52,7 @@ impl Scheduler {
     }
 
     /// How many jobs wait.
+    #[cfg(test)]
     pub(super) fn pending(&self) -> usize {
         self.waiting().jobs.len()
     }
