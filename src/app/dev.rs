@@ -37,6 +37,8 @@ pub struct Whereabouts {
     pub connection_string_tls: String,
     /// The PEM file of the authority to trust for HTTPS.
     pub ca_file: PathBuf,
+    /// The page that shows what was sent.
+    pub inbox: String,
 }
 
 impl Whereabouts {
@@ -50,6 +52,7 @@ impl Whereabouts {
             connection_string: emulator.connection_string(),
             connection_string_tls: emulator.connection_string_tls(),
             ca_file: emulator.ca_file().to_owned(),
+            inbox: emulator.inbox(),
         }
     }
 }

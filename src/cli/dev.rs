@@ -11,6 +11,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::output::{Exit, Io, Stop};
+use super::paste::{self, quoted};
 use super::remote::DEFAULT_SERVER;
 use super::serve::stop_on_signal;
 use super::settings::{self, flag};
@@ -19,6 +20,7 @@ use crate::app::dev::{self, Whereabouts};
 use crate::clock::SystemClock;
 use crate::config::{Given, Purpose, Source};
 use crate::emulator;
+use crate::secret::Secret;
 
 /// Where the emulator listens.
 #[derive(Debug, Args)]
@@ -71,6 +73,9 @@ pub(super) struct Emulator {
     /// Let other machines reach the emulator.
     #[arg(long)]
     allow_off_loopback: bool,
+    /// Let other machines use the control API and read the inbox, if they bring the token that is in this file.
+    #[arg(long, value_name = "FILE")]
+    control_token_file: Option<PathBuf>,
 }
 
 fn presumed(key: &'static str, value: &str, command: &'static str) -> Given {
@@ -126,6 +131,7 @@ impl Dev {
 
 impl Emulator {
     pub(super) fn run(&self, environment: &BTreeMap<String, String>, io: &mut Io<'_>) -> Result<Exit, Stop> {
+        let control_token = self.control_token_file.as_deref().map(control_token).transpose()?;
         let data = DataDir::open(self.addresses.data_dir.as_deref())?;
         let presumed = [presumed("telemetry.format", "pretty", "emulator")];
         let flags: Vec<_> = self.addresses.flags().into_iter().flatten().collect();
@@ -137,8 +143,10 @@ impl Emulator {
             let settings = emulator::Settings {
                 data_dir: Some(data.path.clone()),
                 allow_off_loopback: self.allow_off_loopback,
+                control_token,
                 ..config.emulator
             };
+            let sms_sender = settings.senders.split(',').next().unwrap_or_default().trim().to_owned();
             let emulator = emulator::start(settings, Arc::new(SystemClock))
                 .await
                 .map_err(|error| explain(error.into()))?;
@@ -146,6 +154,7 @@ impl Emulator {
             ready_file.write(&whereabouts)?;
             writeln!(io.out, "The ACS emulator is running.\n")?;
             print_emulator(io, &whereabouts)?;
+            print_commands(io, &whereabouts, &sms_sender)?;
             writeln!(io.out, "\nStop it with Ctrl-C.")?;
             io.out.flush()?;
             stop.cancelled().await;
@@ -153,6 +162,20 @@ impl Emulator {
             Ok(Exit::Success)
         })
     }
+}
+
+/// The token in a file, without the line break that editors add.
+fn control_token(path: &Path) -> Result<Secret, Stop> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let what = format!("cannot read {} ({}); see --control-token-file", path.display(), error.kind());
+        Stop::Because(Exit::Failure, what)
+    })?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let what = format!("{} must hold one word of ASCII; see --control-token-file", path.display());
+        return Err(Stop::Because(Exit::Usage, what));
+    }
+    Ok(Secret::new(token))
 }
 
 /// Says which flag mends a failed start of the emulator.
@@ -198,6 +221,28 @@ fn print_emulator(io: &mut Io<'_>, whereabouts: &Whereabouts) -> Result<(), Stop
     writeln!(io.out, "  connection string  {}", whereabouts.connection_string)?;
     writeln!(io.out, "  over HTTPS         {}", whereabouts.connection_string_tls)?;
     writeln!(io.out, "  CA file            {}", whereabouts.ca_file.display())?;
+    writeln!(io.out, "  inbox              {}", whereabouts.inbox)?;
+    Ok(())
+}
+
+fn print_commands(io: &mut Io<'_>, whereabouts: &Whereabouts, sms_sender: &str) -> Result<(), Stop> {
+    let places = paste::Places {
+        connection_string: &whereabouts.connection_string_tls,
+        ca_file: &whereabouts.ca_file,
+        sms_sender,
+    };
+    writeln!(
+        io.out,
+        "\nEach of these lines, pasted into a shell, makes a user or sends a message to the inbox."
+    )?;
+    for (language, packages, commands) in
+        [("Python", paste::PYTHON, places.python()), ("JavaScript", paste::JAVASCRIPT, places.javascript())]
+    {
+        writeln!(io.out, "\n{language} ({packages}):")?;
+        for (name, command) in ["identity", "SMS", "e-mail", "chat"].into_iter().zip(commands) {
+            writeln!(io.out, "\n  # {name}\n  {command}")?;
+        }
+    }
     Ok(())
 }
 
@@ -217,16 +262,6 @@ fn program() -> String {
         Some(short) if short.components().count() > 1 => short.display().to_string(),
         Some(short) => format!("./{}", short.display()),
         None => path.display().to_string(),
-    }
-}
-
-/// A word for a POSIX shell.
-fn quoted(word: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+".contains(letter);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 
@@ -323,12 +358,6 @@ mod tests {
             at("127.0.0.1:7"),
             "target/debug/acs-broker token issue alice --scope chat --server http://127.0.0.1:7"
         );
-    }
-
-    #[test]
-    fn odd_paths_are_quoted_for_the_shell() {
-        assert_eq!(quoted("/a/b-c.d"), "/a/b-c.d");
-        assert_eq!(quoted("/a b/it's"), "'/a b/it'\\''s'");
     }
 
     #[test]

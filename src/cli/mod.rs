@@ -10,6 +10,8 @@ mod health;
 mod identity;
 mod lines;
 mod output;
+#[cfg(feature = "emulator")]
+mod paste;
 mod remote;
 mod serve;
 mod settings;

@@ -45,3 +45,54 @@ impl VirtualClock {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |ahead| Some(ahead.saturating_add(by)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const START: Timestamp = Timestamp::from_millis(1_795_348_800_000);
+
+    fn clock() -> (Arc<ManualClock>, VirtualClock) {
+        let base = Arc::new(ManualClock::at(START));
+        (Arc::clone(&base), VirtualClock::over(base))
+    }
+
+    #[test]
+    fn moving_it_ahead_leaves_its_base_where_it_is() {
+        let (base, clock) = clock();
+        clock.advance(Duration::from_hours(12));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(clock.ahead(), Duration::from_hours(12) + Duration::from_millis(1));
+        assert_eq!(clock.now(), START.plus(clock.ahead()));
+        assert_eq!((clock.base_now(), base.now()), (START, START));
+    }
+
+    #[test]
+    fn it_goes_on_with_its_base() {
+        let (base, clock) = clock();
+        clock.advance(Duration::from_hours(1));
+        base.advance(Duration::from_secs(5));
+        assert_eq!(clock.now(), START.plus(Duration::from_secs(3605)));
+    }
+
+    #[test]
+    fn no_jump_takes_it_past_the_end_or_back() {
+        let (_, clock) = clock();
+        clock.advance(Duration::MAX);
+        assert_eq!(clock.now(), Timestamp::from_millis(u64::MAX));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(clock.now(), Timestamp::from_millis(u64::MAX));
+    }
+
+    #[test]
+    fn jumps_at_the_same_time_all_count() {
+        let (_, clock) = clock();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| clock.advance(Duration::from_millis(1))));
+            }
+        });
+        assert_eq!(clock.ahead(), Duration::from_secs(4));
+    }
+}

@@ -34,3 +34,42 @@ impl Feed {
         self.rung.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn numbers_begin_at_one_and_no_two_are_the_same() {
+        let feed = Feed::default();
+        let numbers = std::thread::scope(|scope| {
+            let draw = || (0..500).map(|_| feed.next_sequence()).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(draw)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<BTreeSet<_>>()
+        });
+        assert_eq!(numbers, (1..=2000).collect());
+    }
+
+    #[tokio::test]
+    async fn a_change_after_subscribing_is_seen_even_if_it_came_before_the_waiting() {
+        let feed = Feed::default();
+        feed.changed();
+        let mut late = feed.subscribe();
+        assert!(!late.has_changed().unwrap(), "what was before is not new");
+        feed.changed();
+        feed.changed();
+        tokio::time::timeout(Duration::from_secs(10), late.changed()).await.unwrap().unwrap();
+        assert!(!late.has_changed().unwrap(), "two changes are seen at once");
+    }
+
+    #[test]
+    fn telling_needs_nobody_who_listens() {
+        let feed = Feed::default();
+        drop(feed.subscribe());
+        feed.changed();
+        assert_eq!(*feed.subscribe().borrow(), 1);
+    }
+}

@@ -60,6 +60,11 @@ impl EmulatorHandle {
         self.shared.connection_string(true, key)
     }
 
+    /// The address of the inbox page.
+    pub fn inbox(&self) -> String {
+        self.shared.inbox()
+    }
+
     /// The PEM file of the CA that signed the HTTPS certificate.
     pub fn ca_file(&self) -> &Path {
         self.ca_file.path()

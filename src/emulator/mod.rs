@@ -18,7 +18,9 @@ mod faults;
 mod feed;
 mod handle;
 mod identity;
+mod inbox;
 mod issuer;
+mod magic;
 mod mailbox;
 mod operation;
 mod random;
@@ -26,10 +28,13 @@ mod scheduler;
 mod server;
 mod service;
 mod settings;
+mod shelf;
 mod signature;
 mod sms;
 mod throttle;
 mod times;
+#[cfg(test)]
+mod trial;
 mod version;
 
 use std::net::SocketAddr;
@@ -51,7 +56,10 @@ use crate::clock::Clock;
 /// Starts an emulator: listens on both addresses and serves until the handle is shut down or dropped.
 pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<EmulatorHandle, StartError> {
     let (http, tls) = settings.addresses()?;
-    let identities = identity::State::new(settings.access_key.as_ref(), identity::Limits::default())?;
+    let random = random::Random::new(settings.seed());
+    let limits = identity::Limits::default();
+    let identities = identity::State::new(settings.access_key.as_ref(), limits, random.uuid())?;
+    let issuer = issuer::Issuer::new()?;
     let signer = identity::Signer::new()?;
     let throttle = throttle::Throttle::new(settings.throttle)?;
     let certificates = certificate::make(tls.ip())?;
@@ -59,12 +67,13 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Emulator
     let tls_listener = bind("emulator.tls_address", tls).await?;
     let (http, tls) = (local(&http_listener, http), local(&tls_listener, tls));
     let ca_file = certificate::CaFile::write(settings.data_dir.as_deref(), &certificates.ca_pem)?;
+    let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
 
     let shared = Arc::new(service::Shared {
         http,
         tls,
         clock: clock::VirtualClock::over(clock),
-        random: random::Random::new(settings.seed()),
+        random,
         feed: feed::Feed::default(),
         scheduler: scheduler::Scheduler::default(),
         faults: Faults::default(),
@@ -72,15 +81,16 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Emulator
         calls: calls::Calls::default(),
         signer,
         identities: Mutex::new(identities),
-        issuer: issuer::Issuer::default(),
+        issuer,
         sms: sms::Sms::new(&settings),
         email: email::Email::new(&settings),
         chat: chat::Chat::new(&settings),
-        events: events::Events::new(&settings),
+        events: events::Events::new(&settings, tasks.clone(), cancel.clone())?,
+        watchers: control::Watchers::default(),
         large_bodies: service::large_bodies(),
         settings,
     });
-    let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+    events::start(&shared)?;
     tasks.spawn(scheduler::run(Arc::clone(&shared), cancel.clone()));
     let acceptor = TlsAcceptor::from(certificates.tls);
     for (listener, acceptor) in [(http_listener, None), (tls_listener, Some(acceptor))] {

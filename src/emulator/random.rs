@@ -33,3 +33,31 @@ impl Random {
         uuid::Builder::from_random_bytes(self.bytes()).into_uuid()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_chance_again_and_another_seed_another() {
+        let drawn = |seed| {
+            let random = Random::new(Some(seed));
+            (random.bytes::<16>(), random.uuid(), random.bytes::<4>())
+        };
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!(drawn(1), drawn(2));
+    }
+
+    #[test]
+    fn without_a_seed_no_two_streams_are_the_same() {
+        assert_ne!(Random::new(None).bytes::<16>(), Random::new(None).bytes::<16>());
+    }
+
+    #[test]
+    fn uuids_are_of_version_4_and_differ() {
+        let random = Random::new(Some(7));
+        let (one, other) = (random.uuid(), random.uuid());
+        assert_eq!((one.get_version_num(), one.get_variant()), (4, uuid::Variant::RFC4122));
+        assert_ne!(one, other);
+    }
+}

@@ -52,6 +52,7 @@ impl Scheduler {
     }
 
     /// How many jobs wait.
+    #[cfg(test)]
     pub(super) fn pending(&self) -> usize {
         self.waiting().jobs.len()
     }
@@ -98,3 +99,7 @@ pub(super) async fn run(shared: Arc<Shared>, cancel: CancellationToken) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "scheduler_tests.rs"]
+mod tests;

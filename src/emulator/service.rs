@@ -64,6 +64,7 @@ pub(super) struct Shared {
     pub(super) email: email::Email,
     pub(super) chat: chat::Chat,
     pub(super) events: events::Events,
+    pub(super) watchers: control::Watchers,
     pub(super) large_bodies: Semaphore,
 }
 
@@ -78,6 +79,11 @@ impl Shared {
         let (scheme, address) = if https { ("https", self.tls) } else { ("http", self.http) };
         let key = self.state().key_text(key);
         format!("endpoint={scheme}://{}/;accesskey={}", reachable(address), key.expose())
+    }
+
+    /// The address of the inbox page, for a browser on this machine.
+    pub(super) fn inbox(&self) -> String {
+        format!("http://{}/_emulator/", reachable(self.http))
     }
 
     /// Moves the emulator's clock ahead; what falls due happens at once.
@@ -108,7 +114,7 @@ pub(super) fn large_bodies() -> Semaphore {
 }
 
 /// An address that clients on this machine can use: "any address" becomes loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -172,6 +172,9 @@ pub enum StartError {
     /// The given access key is not base64, or empty.
     #[error("the emulator's access key must be non-empty base64")]
     AccessKey,
+    /// The webhook of the settings is not one. Its address is not told: it may hold a key.
+    #[error("emulator.webhook_url and webhook_schema: {0}")]
+    Webhook(String),
     /// The built-in rate limits cannot be read.
     #[error("the emulator's rate limits cannot be read")]
     Limits,

@@ -151,6 +151,7 @@ fn key(per: Per, subject: &Subject) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_millis(1_700_000_000_000 + seconds * 1000)
@@ -211,5 +212,93 @@ mod tests {
             assert_eq!(throttle.admit(Operation::ListThreads, &subject, at(0)), Ok(()));
         }
         assert!(throttle.windows.lock().unwrap().len() <= MAX_KEYS);
+    }
+
+    /// What `limits.json` says, read by the letter: every call so far, and a count over each window.
+    #[derive(Default)]
+    struct Naive(Vec<(Operation, Subject, Timestamp)>);
+
+    impl Naive {
+        fn admits(
+            &mut self,
+            limits: &[Limit],
+            operation: Operation,
+            subject: &Subject,
+            now: Timestamp,
+        ) -> bool {
+            let in_all = limits.iter().filter(|limit| limit.operations.contains(&operation)).all(|limit| {
+                let Some(wanted) = key(limit.per, subject) else { return true };
+                let before = self.0.iter().filter(|(operation, subject, at)| {
+                    limit.operations.contains(operation)
+                        && key(limit.per, subject).as_ref() == Some(&wanted)
+                        && now.since(*at) < Duration::from_secs(limit.window_seconds)
+                });
+                before.count() < limit.calls as usize
+            });
+            self.0.push((operation, subject.clone(), now));
+            in_all
+        }
+    }
+
+    fn subject() -> impl Strategy<Value = Subject> {
+        let users = prop::sample::select(vec!["a", "b"]);
+        let threads = prop::sample::select(vec!["x", "y"]);
+        let senders = prop::sample::select(vec![
+            "+18005550100",
+            "+18005550101",
+            "50505",
+            "Contoso",
+            "a.example",
+            "b.azurecomm.net",
+        ]);
+        (users, threads, senders).prop_map(|(user, thread, sender)| Subject {
+            user: Some(user.to_owned()),
+            thread: Some(thread.to_owned()),
+            sender: Some(sender.to_owned()),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn it_decides_as_a_naive_count_of_all_calls_does(
+            factor in prop::sample::select(vec![0.01, 0.1, 0.3]),
+            calls in prop::collection::vec(
+                (prop::sample::select(Operation::ALL.to_vec()), subject(), 0_u64..4000), 0..120,
+            ),
+            few in any::<bool>(),
+        ) {
+            let throttle = Throttle::new(factor).unwrap();
+            let (mut naive, mut now) = (Naive::default(), at(0));
+            for (operation, subject, millis) in calls {
+                now = now.plus(Duration::from_millis(millis));
+                // Few operations make crowded windows.
+                let operation = if few { Operation::SendTyping } else { operation };
+                let admitted = throttle.admit(operation, &subject, now);
+                prop_assert_eq!(admitted.is_ok(), naive.admits(&throttle.limits, operation, &subject, now));
+            }
+        }
+
+        /// Who waits as long as told, and calls no more, is let through.
+        #[test]
+        fn the_wait_it_names_is_enough_and_no_longer_than_needed(
+            gaps in prop::collection::vec(0_u64..5000, 1..60), subject in subject(),
+        ) {
+            let throttle = Throttle::new(0.1).unwrap();
+            let mut now = at(0);
+            let mut wait = None;
+            for gap in gaps {
+                now = now.plus(Duration::from_millis(gap));
+                wait = throttle.admit(Operation::SendTyping, &subject, now).err();
+            }
+            if let Some(wait) = wait {
+                let copy = |moment| {
+                    let windows = throttle.windows.lock().unwrap().clone();
+                    let throttle = Throttle { limits: throttle.limits.clone(), windows: Mutex::new(windows) };
+                    throttle.admit(Operation::SendTyping, &subject, moment)
+                };
+                prop_assert_eq!(copy(now.plus(wait)), Ok(()));
+                prop_assert!(copy(now.plus(wait).minus(Duration::from_millis(1))).is_err());
+            }
+        }
     }
 }

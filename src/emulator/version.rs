@@ -47,7 +47,12 @@ pub(super) fn check(query: Option<&str>, uri: &str, operation: Operation) -> Res
             }
         }
     }
-    let refuse = |code, message: &str| Err(Box::new(answer::version_error(code, message)));
+    let refuse = |code, message: &str| {
+        let answer = answer::version_error(code, message);
+        // Email's specification has this header on every error.
+        let is_email = operation.service() == Service::Email;
+        Err(Box::new(if is_email { answer.with_header("x-ms-error-code", code) } else { answer }))
+    };
     let unsupported = |value: &str| {
         format!(
             "The HTTP resource that matches the request URI '{uri}' does not support the API version '{value}'."

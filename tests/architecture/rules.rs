@@ -82,7 +82,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("hmac", &["acs", "auth", "emulator", "store"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
     ("rustls", &["acs", "app", "auth", "cli", "emulator", "grpc", "store::redis"]),
-    ("rustls_native_certs", &["acs", "store::redis"]),
+    ("rustls_native_certs", &["acs", "emulator::events", "store::redis"]),
     ("tokio_rustls", &["emulator", "grpc"]),
     ("rcgen", &["emulator"]),
     // Stores.
@@ -90,7 +90,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("redb", &["store::embedded"]),
     // Formats with one reader.
     ("toml", &["config"]),
-    ("serde_path_to_error", &["config"]),
+    ("serde_path_to_error", &["config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
     ("time", &["acs", "clock", "emulator", "cli"]),
     // The rim.

@@ -197,7 +197,10 @@ fn the_emulator_alone_serves_a_broker_elsewhere_and_no_log_holds_a_secret() {
     emulator.out.until("Stop it with Ctrl-C");
     let places: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
     let keys: Vec<_> = places.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["ca_file", "connection_string", "connection_string_tls", "emulator", "emulator_tls"]);
+    assert_eq!(
+        keys,
+        ["ca_file", "connection_string", "connection_string_tls", "emulator", "emulator_tls", "inbox"]
+    );
     let connection_string = places["connection_string_tls"].as_str().unwrap();
     let secret = dir.path().join("connection");
     std::fs::write(&secret, format!("{connection_string}\n")).unwrap();

@@ -35,7 +35,8 @@ fn dev_prints_a_command_that_returns_a_token_and_then_the_cached_one() {
             "connection_string_tls",
             "emulator",
             "emulator_tls",
-            "grpc"
+            "grpc",
+            "inbox"
         ]
     );
     for place in places {

@@ -19,7 +19,7 @@ pub(crate) const PREVIEW: &str = "api-version=2025-03-02-preview";
 pub(crate) struct Running {
     pub(crate) handle: EmulatorHandle,
     pub(crate) clock: Arc<ManualClock>,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
 }
 
 /// A request before it is signed.
@@ -86,6 +86,11 @@ impl Running {
         format!("http://{}", self.handle.http_addr())
     }
 
+    /// Now, as headers write it.
+    pub(crate) fn clock_date(&self) -> String {
+        httpdate::fmt_http_date(self.clock.now().to_system_time())
+    }
+
     pub(crate) fn access_key(&self, key: AccessKey) -> String {
         let text = self.handle.connection_string_with(key);
         text.split_once(";accesskey=").unwrap().1.to_owned()
@@ -123,6 +128,21 @@ impl Running {
     pub(crate) async fn plain(&self, method: &str, target: &str, body: &str) -> Reply {
         let request = self.http.request(method.parse().unwrap(), format!("{}{target}", self.base()));
         read(request.body(body.to_owned()).send().await.unwrap()).await.unwrap()
+    }
+
+    /// A request with these headers and no others of ours.
+    pub(crate) async fn bare(
+        &self,
+        method: &str,
+        target: &str,
+        body: String,
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        let mut request = self.http.request(method.parse().unwrap(), format!("{}{target}", self.base()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(request.body(body).send().await.unwrap()).await.unwrap()
     }
 
     pub(crate) async fn create(&self) -> String {

@@ -1,60 +1,40 @@
-//! The emulator's own paths under `/_emulator/`, for tests that run it in another process.
+//! The control API under `/_emulator/`: what tests and the inbox page read and steer. Not part of ACS.
 //!
-//! Only peers on this machine may use them, and no web page: a request with an `Origin`, or for a host that is not
-//! loopback, is refused, so that neither a foreign site nor a rebound name can reach them. Not part of ACS.
+//! It answers programs on this machine, and others only with a token (`access`); it never lets a foreign web page in.
+//! It keeps nothing itself: each part asks the service that has it. Called by `service`; docs/emulator.md lists it.
 
-use std::net::{IpAddr, SocketAddr};
+mod access;
+mod clock;
+mod faults;
+mod identities;
+mod inject;
+mod keys;
+mod matching;
+mod messages;
+mod recent;
+mod record;
+mod request;
+mod routing;
+mod stream;
+mod wait;
+mod webhooks;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::header;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
+use self::recent::Recent;
+use self::request::{Query, Refusal};
+use self::routing::Action;
 use super::answer::{self, Answer};
-use super::calls::Count;
-use super::faults::{Commit, Effect, Fault, LONGEST};
-use super::operation::Operation;
+use super::inbox;
 use super::service::{Origin, ReplyBody, Shared};
 
-/// More waiting faults than this are refused over HTTP.
-const MAX_FAULTS: usize = 1000;
-
-/// `POST /_emulator/faults`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FaultRequest {
-    operation: Operation,
-    effect: EffectName,
-    #[serde(default)]
-    status: Option<u16>,
-    #[serde(default)]
-    retry_after_seconds: Option<u64>,
-    #[serde(default)]
-    commit: CommitName,
-    #[serde(default)]
-    delay_ms: u64,
-    /// How many requests it strikes; absent: until the next reset.
-    #[serde(default)]
-    count: Option<u64>,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "snake_case")]
-enum EffectName {
-    Proceed,
-    Answer,
-    Drop,
-    Hang,
-}
-
-#[derive(Deserialize, Clone, Copy, Default)]
-#[serde(rename_all = "snake_case")]
-enum CommitName {
-    #[default]
-    Before,
-    After,
-}
+/// Waits that go on at the same time.
+const MAX_WAITS: usize = 256;
+/// Streams that are open at the same time.
+const MAX_STREAMS: usize = 64;
 
 /// What a control request is answered with.
 pub(super) enum Reply {
@@ -62,6 +42,37 @@ pub(super) enum Reply {
     Answer(Answer),
     /// A response that goes on until the caller has enough.
     Stream(http::Response<ReplyBody>),
+}
+
+/// The places for those who watch, so that they are bounded.
+pub(super) struct Watchers {
+    waits: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    /// One look through everything that is kept at a time, so that many watchers take one core at the most.
+    looks: Arc<Semaphore>,
+    recent: Recent,
+}
+
+impl Default for Watchers {
+    fn default() -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self {
+            waits: places(MAX_WAITS),
+            streams: places(MAX_STREAMS),
+            looks: places(1),
+            recent: Recent::default(),
+        }
+    }
+}
+
+impl Watchers {
+    /// How many watch now.
+    fn watching(&self) -> Value {
+        json!({
+            "waits": MAX_WAITS.saturating_sub(self.waits.available_permits()),
+            "streams": MAX_STREAMS.saturating_sub(self.streams.available_permits()),
+        })
+    }
 }
 
 /// Answers a control request; `path` is what follows `/_emulator/`, in segments.
@@ -72,113 +83,101 @@ pub(super) async fn handle(
     path: &[String],
     body: &[u8],
 ) -> Reply {
-    Reply::Answer(answer(shared, origin.peer, head, &path.join("/"), body))
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    if !is_for_everybody(head, &path)
+        && let Err(refusal) = access::check(shared.settings.control_token.as_ref(), origin, head)
+    {
+        return Reply::Answer(*refusal);
+    }
+    let (action, parameters) = match routing::route(head.method.as_str(), &path) {
+        Ok(found) => found,
+        Err(refusal) => return Reply::Answer(*refusal),
+    };
+    let answer = match action {
+        Action::Stream => stream::open(shared),
+        action => {
+            perform(shared, action, &path, &parameters, head.uri.query(), body).await.map(Reply::Answer)
+        }
+    };
+    match answer {
+        // What a control path says is true now and never later.
+        Ok(Reply::Answer(answer)) => Reply::Answer(uncached(answer)),
+        Ok(stream) => stream,
+        Err(refusal) => Reply::Answer(*refusal),
+    }
 }
 
-fn answer(shared: &Shared, peer: SocketAddr, head: &http::request::Parts, path: &str, body: &[u8]) -> Answer {
-    if !peer.ip().to_canonical().is_loopback() || !is_from_no_web_page(head) {
-        let message = "The emulator's control paths are for programs on this machine.";
-        return answer::error(403, "Forbidden", message, None);
+/// The page is the same for everybody and holds no data. Webhooks may be anywhere, and bring the code they were sent.
+fn is_for_everybody(head: &http::request::Parts, path: &[&str]) -> bool {
+    match path {
+        [] | [""] => head.method == http::Method::GET,
+        path => *path == ["events", "validate"],
     }
-    match (head.method.as_str(), path) {
-        ("GET", "calls") => answer::json(200, &calls(shared)),
-        ("GET", "identities") => {
-            let ids = shared.state().alive_ids();
-            answer::json(200, &json!({ "alive": ids.len(), "ids": ids }))
-        }
-        ("POST", "faults") => match fault(body) {
-            Ok(_) if shared.faults.pending() >= MAX_FAULTS => {
-                answer::error(400, "TooManyFaults", "Too many faults are waiting. Reset the emulator.", None)
-            }
-            Ok((operation, fault, Some(count))) => {
-                shared.faults.next(operation, fault, count);
-                answer::no_content()
-            }
-            Ok((operation, fault, None)) => {
-                shared.faults.until_cleared(operation, fault);
-                answer::no_content()
-            }
-            Err(problem) => answer::error(400, "InvalidFault", &problem, None),
-        },
-        ("POST", "reset") => {
+}
+
+async fn perform(
+    shared: &Arc<Shared>,
+    action: Action,
+    path: &[&str],
+    parameters: &[&str],
+    query: Option<&str>,
+    body: &[u8],
+) -> Result<Answer, Refusal> {
+    let query = Query::read(query)?;
+    let parameter = parameters.first().copied().unwrap_or_default();
+    // Those that have a query hand it on; with any other it is a mistake.
+    match action {
+        Action::Messages => return messages::list(shared, query).await,
+        Action::Threads => return messages::threads(shared, query),
+        Action::Identities => return identities::list(shared, query),
+        Action::ClearFaults => return faults::clear(shared, query),
+        Action::Log => return record::log(shared, query),
+        Action::Events => return record::events(shared, query),
+        Action::Validate => return webhooks::validate(shared, query),
+        // The page reads its own address.
+        Action::Page | Action::MailPart => {}
+        _ => query.end()?,
+    }
+    match action {
+        Action::Home => Ok(answer::empty(302).with_header("location", "/_emulator/")),
+        Action::Page | Action::MailPart => inbox::handle(shared, path)
+            .ok_or_else(|| request::not_found("There is no such mail or part of it.")),
+        Action::Status => Ok(record::status(shared)),
+        Action::Message => messages::one(shared, parameter),
+        Action::Wait => wait::until(shared, body).await,
+        Action::Assert => messages::assert(shared, body).await,
+        Action::Seed => identities::seed(shared, body).await,
+        Action::ReceiveSms => inject::sms(shared, body),
+        Action::Engage => inject::engagement(shared, parameter, body),
+        Action::ListFaults => Ok(faults::list(shared)),
+        Action::AddFault => faults::add(shared, body),
+        Action::Clock => Ok(clock::show(shared)),
+        Action::Advance => clock::advance(shared, body),
+        Action::Rotate => keys::rotate(shared, body),
+        Action::Calls => Ok(record::calls(shared)),
+        Action::LogText => Ok(record::log_text(shared)),
+        Action::Webhooks => Ok(webhooks::list(shared)),
+        Action::SetWebhooks => webhooks::set(shared, body),
+        Action::Reset => {
             shared.reset();
-            answer::no_content()
+            Ok(answer::no_content())
         }
-        _ => answer::error(404, "NotFound", "There is no such control path. See docs/emulator.md.", None),
+        // These were answered above.
+        Action::Messages
+        | Action::Threads
+        | Action::Identities
+        | Action::ClearFaults
+        | Action::Log
+        | Action::Events
+        | Action::Validate
+        | Action::Stream => Err(request::not_found("There is no such control path.")),
     }
 }
 
-/// The calls of each operation.
-fn calls(shared: &Shared) -> Map<String, Value> {
-    Operation::ALL
-        .iter()
-        .map(|operation| (operation.name().to_owned(), shared.calls.get(Count::Calls, *operation).into()))
-        .collect()
-}
-
-fn fault(body: &[u8]) -> Result<(Operation, Fault, Option<u64>), String> {
-    let request: FaultRequest = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let effect = match (request.effect, request.status) {
-        (EffectName::Answer, Some(status)) if (400..600).contains(&status) => {
-            Effect::Answer { status, retry_after_seconds: request.retry_after_seconds }
-        }
-        (EffectName::Answer, _) => return Err("an answer needs a status from 400 to 599".to_owned()),
-        (EffectName::Proceed, _) => Effect::Proceed,
-        (EffectName::Drop, _) => Effect::Drop,
-        (EffectName::Hang, _) => Effect::Hang,
-    };
-    let commit = match request.commit {
-        CommitName::Before => Commit::Before,
-        CommitName::After => Commit::After,
-    };
-    let delay = Duration::from_millis(request.delay_ms).min(LONGEST);
-    Ok((request.operation, Fault { delay, effect, commit }, request.count))
-}
-
-/// Browsers send `Origin` with every POST; and a name that was rebound to this machine shows in `Host`.
-fn is_from_no_web_page(head: &http::request::Parts) -> bool {
-    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let host: http::uri::Authority = match host.parse() {
-        Ok(host) => host,
-        Err(_) => return false,
-    };
-    let name = host.host().trim_start_matches('[').trim_end_matches(']');
-    let is_loopback =
-        name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
-    is_loopback && !head.headers.contains_key(header::ORIGIN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fault_is_read_with_all_its_parts() {
-        let read = fault(
-            br#"{"operation":"issue_token","effect":"answer","status":503,"retry_after_seconds":2,
-                 "commit":"after","delay_ms":100,"count":3}"#,
-        );
-        let wanted =
-            Fault::status(503).with_retry_after(2).after_commit().delayed(Duration::from_millis(100));
-        assert_eq!(read, Ok((Operation::IssueToken, wanted, Some(3))));
-        assert_eq!(
-            fault(br#"{"operation":"any","effect":"hang"}"#),
-            Ok((Operation::Any, Fault::hang(), None))
-        );
-    }
-
-    #[test]
-    fn a_fault_that_makes_no_sense_is_refused() {
-        for body in [
-            "",
-            "[]",
-            r#"{"operation":"any"}"#,
-            r#"{"operation":"sms","effect":"drop"}"#,
-            r#"{"operation":"any","effect":"answer"}"#,
-            r#"{"operation":"any","effect":"answer","status":200}"#,
-            r#"{"operation":"any","effect":"drop","times":1}"#,
-        ] {
-            assert!(fault(body.as_bytes()).is_err(), "{body}");
-        }
+fn uncached(answer: Answer) -> Answer {
+    if answer.headers.iter().any(|(name, _)| *name == "cache-control") {
+        answer
+    } else {
+        answer.with_header("cache-control", "no-store")
     }
 }

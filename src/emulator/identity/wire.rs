@@ -17,8 +17,16 @@ const MINUTES: (i64, i64, u32) = (60, 1440, 1440);
 /// The longest customId; the REST description says so, its schema does not.
 const MAX_CUSTOM_ID: usize = 256;
 
+/// What a body that must be there is missed with.
+pub(super) const NO_BODY: &str = "A non-empty request body is required.";
+
+/// The refusal of a body that lacks a required property.
+pub(super) fn required(name: &str) -> Box<Answer> {
+    invalid(Some(name), &format!("{name}: The {name} field is required."))
+}
+
 /// A refusal by model validation, which happens before versions are reported.
-fn invalid(target: Option<&str>, message: &str) -> Box<Answer> {
+pub(super) fn invalid(target: Option<&str>, message: &str) -> Box<Answer> {
     Box::new(answer::error(400, "ValidationError", message, target))
 }
 
@@ -56,12 +64,12 @@ pub(super) fn create_request(body: &[u8], preview: bool) -> Result<CreateRequest
 /// Reads the body of a token request, whose scopes are required.
 pub(super) fn token_request(body: &[u8]) -> Result<TokenRequest, Box<Answer>> {
     if body.is_empty() {
-        return Err(invalid(None, "A non-empty request body is required."));
+        return Err(invalid(None, NO_BODY));
     }
     let body = object(body)?;
     let scopes = match property(&body, "scopes") {
         Some(value) => scopes(value, "Scopes")?,
-        None => return Err(invalid(Some("Scopes"), "Scopes: The Scopes field is required.")),
+        None => return Err(required("Scopes")),
     };
     if scopes.is_empty() {
         let message = "Scopes: The field Scopes must be a string or array type with a minimum length of '1'.";
@@ -70,7 +78,7 @@ pub(super) fn token_request(body: &[u8]) -> Result<TokenRequest, Box<Answer>> {
     Ok(TokenRequest { scopes, minutes: minutes(&body)? })
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, Box<Answer>> {
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Box<Answer>> {
     // serde_json stops at 128 levels of nesting, so a hostile body cannot exhaust the stack.
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),
@@ -79,13 +87,35 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Box<Answer>> {
 }
 
 /// A property that is there and not null.
-fn property<'a>(body: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+pub(super) fn property<'a>(body: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     body.get(name).filter(|value| !value.is_null())
+}
+
+/// Whether a customId has a length it may have.
+pub(super) fn is_custom_id(text: &str) -> bool {
+    !text.is_empty() && text.chars().count() <= MAX_CUSTOM_ID
+}
+
+/// Whether a token may live that many minutes.
+pub(super) fn is_validity(minutes: u32) -> bool {
+    (MINUTES.0..=MINUTES.1).contains(&i64::from(minutes))
+}
+
+/// These scopes, each once, in their order; nothing if one of them is none.
+pub(super) fn known_scopes(names: &[String]) -> Option<Vec<&'static str>> {
+    let mut scopes = Vec::new();
+    for name in names {
+        let scope = SCOPES.into_iter().find(|scope| scope == name)?;
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    Some(scopes)
 }
 
 fn custom_id(value: &Value) -> Result<String, Box<Answer>> {
     match value.as_str() {
-        Some(text) if !text.is_empty() && text.chars().count() <= MAX_CUSTOM_ID => Ok(text.to_owned()),
+        Some(text) if is_custom_id(text) => Ok(text.to_owned()),
         _ => Err(invalid(
             Some("CustomId"),
             "CustomId: The field CustomId must be a string with a minimum length of 1 and a maximum length of 256.",

@@ -1,55 +1,39 @@
-// The official JavaScript SDK, unmodified, against the emulator over HTTPS.
-//
-// Run by `tests/conformance.rs`, which starts the emulator and says in the environment where it is:
-// ACS_CONNECTION_STRING (https) and NODE_EXTRA_CA_CERTS (the emulator's CA). The SDK is found through NODE_MODULES,
-// so that this folder needs no installation. Nothing here knows the emulator's insides.
+// The official Identity SDK for JavaScript. See `judge.js`.
 
 import assert from "node:assert/strict";
 import { createHash, createHmac } from "node:crypto";
-import { createRequire } from "node:module";
-import { join } from "node:path";
 import { describe, it } from "node:test";
+import {
+  Sdk, accessKey, assertDenied, connectionString, control, endpoint, fault, judgeTheSdks, refused, require, rotate,
+  waitsOut, withAWrongKey,
+} from "./judge.js";
 
-const require = createRequire(join(process.env.NODE_MODULES, "resolve-from-here.js"));
 const { CommunicationIdentityClient } = require("@azure/communication-identity");
 const { AzureCommunicationTokenCredential } = require("@azure/communication-common");
 
-const connectionString = process.env.ACS_CONNECTION_STRING;
-const [endpoint, accessKey] = connectionString.match(/^endpoint=(.+);accesskey=(.+)$/).slice(1);
+const sdk = new Sdk("@azure/communication-identity", {
+  classes: [CommunicationIdentityClient],
+  declarations: ["types/communication-identity.d.ts"],
+});
+const client = (...args) =>
+  sdk.watch(new CommunicationIdentityClient(...(args.length > 0 ? args : [connectionString])));
+
 const idForm = /^8:acs:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const scopes = ["chat", "voip", "chat.join", "chat.join.limited", "voip.join"];
 
-const client = (text = connectionString, options = {}) => new CommunicationIdentityClient(text, options);
-
 /** A client whose requests are changed once they are signed, by a policy in the SDK's own pipeline. */
-const tampering = (change) =>
-  client(connectionString, {
-    additionalPolicies: [
-      {
-        position: "perRetry",
-        policy: {
-          name: "tampering",
-          sendRequest: (request, next) => {
-            change(request);
-            return next(request);
-          },
-        },
-      },
-    ],
-  });
+const tampering = (change) => {
+  const sendRequest = (request, next) => {
+    change(request);
+    return next(request);
+  };
+  const policy = { name: "tampering", sendRequest };
+  return client(connectionString, { additionalPolicies: [{ position: "perRetry", policy }] });
+};
 
 const assertMinutesLeft = (expiresOn, minutes) => {
   const left = (expiresOn.getTime() - Date.now()) / 60_000;
   assert.ok(Math.abs(left - minutes) < 1, `${left} minutes left, not ${minutes}`);
-};
-
-const refusal = async (call) => {
-  try {
-    await call();
-  } catch (error) {
-    return { status: error.statusCode, code: error.code, message: error.message, details: error.details };
-  }
-  return assert.fail("the call was not refused");
 };
 
 describe("identity", () => {
@@ -58,6 +42,8 @@ describe("identity", () => {
     assert.match(a.communicationUserId, idForm);
     assert.notEqual(a.communicationUserId, b.communicationUserId);
     assert.equal(a.communicationUserId.split("_")[0], b.communicationUserId.split("_")[0]);
+    const { ids } = await control("GET", "identities");
+    assert.ok(ids.includes(a.communicationUserId) && ids.includes(b.communicationUserId));
   });
 
   it("creates a user and a token", async () => {
@@ -86,36 +72,67 @@ describe("identity", () => {
   }
 
   for (const minutes of [59, 1441]) {
-    const wanted = {
-      status: 400,
-      code: "ValidationError",
-      target: "ExpiresInMinutes",
-      message: `ExpiresInMinutes value ${minutes} is invalid. Value must be within the [60, 1440] interval.`,
-    };
-    const assertRefused = (refused) => {
-      assert.equal(refused.status, wanted.status);
-      assert.equal(refused.code, wanted.code);
-      assert.equal(refused.message, wanted.message);
-      assert.equal(refused.details.error.target, wanted.target);
-    };
     it(`refuses ${minutes} minutes`, async () => {
       const user = await client().createUser();
       const options = { tokenExpiresInMinutes: minutes };
-      assertRefused(await refusal(() => client().getToken(user, ["chat"], options)));
-      assertRefused(await refusal(() => client().createUserAndToken(["chat"], options)));
+      for (const call of [
+        () => client().getToken(user, ["chat"], options),
+        () => client().createUserAndToken(["chat"], options),
+      ]) {
+        const { code, message, details } = await refused(400, call);
+        assert.equal(code, "ValidationError");
+        assert.equal(details.error.target, "ExpiresInMinutes");
+        assert.equal(
+          message,
+          `ExpiresInMinutes value ${minutes} is invalid. Value must be within the [60, 1440] interval.`,
+        );
+      }
     });
   }
 
   it("revokes tokens", async () => {
     const { user } = await client().createUserAndToken(["chat"]);
-    await client().revokeTokens(user);
+    assert.equal(await client().revokeTokens(user), undefined);
     assert.ok((await client().getToken(user, ["chat"])).token);
   });
 
   it("deletes a user", async () => {
     const user = await client().createUser();
-    await client().deleteUser(user);
-    assert.equal((await refusal(() => client().getToken(user, ["chat"]))).status, 404);
+    assert.equal(await client().deleteUser(user), undefined);
+    assert.ok(!(await control("GET", "identities")).ids.includes(user.communicationUserId));
+    await refused(404, () => client().getToken(user, ["chat"]));
+    await refused(404, () => client().revokeTokens(user));
+  });
+
+  it("exchanges the token of a Teams user", async () => {
+    // What a user of Teams who has signed in brings: the test issuer of docs/emulator.md hands it out.
+    const [tenant, clientId, userObjectId] = ["0", "3", "21"].map(
+      (number) => `00000000-ac5b-4000-8000-${number.padStart(12, "0")}`,
+    );
+    const response = await fetch(`${endpoint.replace(/\/$/, "")}/${tenant}/oauth2/v2.0/token`, {
+      method: "POST",
+      body: new URLSearchParams({
+        grant_type: "urn:acs-broker:emulator:user",
+        client_id: clientId,
+        scope: "https://auth.msft.communication.azure.com/Teams.ManageCalls",
+        expires_in: "1800",
+      }),
+    });
+    const { access_token: teamsUserAadToken } = await response.json();
+    const options = { teamsUserAadToken, clientId, userObjectId };
+    const { token, expiresOn } = await client().getTokenForTeamsUser(options);
+    assert.equal(token.split(".").length, 3);
+    assertMinutesLeft(expiresOn, 30);
+    const seen = await refused(400, () => client().getTokenForTeamsUser({ ...options, clientId: "" }));
+    assert.deepEqual([seen.code, seen.message], ["ValidationError", "AppId: The AppId field is required."]);
+  });
+
+  it("refuses a Teams token that is none", async () => {
+    for (const teamsUserAadToken of ["", "no-token", "ey.ey.ey"]) {
+      const options = { teamsUserAadToken, clientId: "an-app", userObjectId: "a-person" };
+      const { code, message } = await refused(401, () => client().getTokenForTeamsUser(options));
+      assert.deepEqual([code, message], ["InvalidAccessToken", "Provided access token is not valid."]);
+    }
   });
 
   it("hands out tokens that the client-side credential reads", async () => {
@@ -125,29 +142,66 @@ describe("identity", () => {
     credential.dispose();
     assert.equal(read.expiresOnTimestamp, Math.floor(expiresOn.getTime() / 1000) * 1000);
   });
+
+  it("answers with the headers of the service", async () => {
+    let seen;
+    await client().createUser({ onResponse: (response) => (seen = response) });
+    const { headers, request, status } = seen;
+    assert.equal(status, 201);
+    assert.equal(headers.get("x-ms-client-request-id"), request.requestId);
+    assert.ok(headers.get("api-supported-versions").split(", ").includes("2023-10-01"));
+    assert.equal(headers.get("content-type"), "application/json; charset=utf-8");
+    assert.ok(headers.get("ms-cv"));
+  });
+
+  it("takes either key until it is rotated", async () => {
+    const second = client(await rotate("secondary"));
+    assert.match((await second.createUser()).communicationUserId, idForm);
+    const third = client(await rotate("secondary"));
+    await assertDenied(() => second.createUser());
+    for (const each of [third, client()]) assert.match((await each.createUser()).communicationUserId, idForm);
+  });
+
+  it("takes a key credential", async () => {
+    assert.match((await client(endpoint, { key: accessKey }).createUser()).communicationUserId, idForm);
+  });
+
+  it("creates many users at once", async () => {
+    const by = client();
+    const made = await Promise.all(Array.from({ length: 40 }, () => by.createUserAndToken(["chat"])));
+    assert.equal(new Set(made.map(({ user }) => user.communicationUserId)).size, 40);
+    assert.equal(new Set(made.map(({ token }) => token)).size, 40);
+  });
+
+  it("waits out a 429", async () => {
+    const user = await client().createUser();
+    await waitsOut("create_identity", () => client().createUser());
+    await waitsOut("issue_token", () => client().getToken(user, ["chat"]));
+    await waitsOut("revoke_tokens", () => client().revokeTokens(user));
+    await waitsOut("delete_identity", () => client().deleteUser(user));
+  });
+
+  it("leaves an orphan when the SDK repeats a creation", async () => {
+    const alive = async () => (await control("GET", "identities")).alive;
+    const before = await alive();
+    await fault("create_identity", 503, { retry_after_seconds: 1, commit: "after" });
+    await client().createUser();
+    assert.equal((await alive()) - before, 2);
+  });
 });
 
 describe("refusals", () => {
-  const assertDenied = (refused, message) => {
-    assert.equal(refused.status, 401);
-    assert.equal(refused.code, "Denied");
-    assert.ok(refused.message.includes(message), refused.message);
-  };
   const create = (by) => () => by.createUserAndToken(["chat"]);
 
-  it("denies a wrong key", async () => {
-    const wrong = Buffer.from("another key").toString("base64");
-    const refused = await refusal(create(client(`endpoint=${endpoint};accesskey=${wrong}`)));
-    assertDenied(refused, "Denied by the resource provider.");
-  });
+  it("denies a wrong key", () => assertDenied(create(client(withAWrongKey))));
 
   it("denies a body changed after signing", async () => {
     const change = (request) => {
       assert.ok(request.headers.has("authorization"), "the request is signed by now");
       request.body = request.body.replace("chat", "voip");
     };
-    const refused = await refusal(create(tampering(change)));
-    assertDenied(refused, "Request 'x-ms-content-sha256' differs from generated content hash.");
+    const message = "Request 'x-ms-content-sha256' differs from generated content hash.";
+    await assertDenied(create(tampering(change)), message);
   });
 
   it("denies an old date, well signed", async () => {
@@ -163,7 +217,8 @@ describe("refusals", () => {
         `HMAC-SHA256 SignedHeaders=x-ms-date;host;x-ms-content-sha256&Signature=${signature}`,
       );
     };
-    const refused = await refusal(create(tampering(change)));
-    assertDenied(refused, "greater than the allowed margin of 5 minutes");
+    await assertDenied(create(tampering(change)), "greater than the allowed margin of 5 minutes");
   });
 });
+
+judgeTheSdks();
