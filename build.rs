@@ -4,7 +4,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_source_info(true).include_imports(true);
-    compiler.open_files(["acsbroker/v1/identity.proto", "acsbroker/v1/token.proto"])?;
+    // chat.proto and message.proto come with those that import them.
+    compiler.open_files([
+        "acsbroker/v1/identity.proto",
+        "acsbroker/v1/token.proto",
+        "acsbroker/v1/sms.proto",
+        "acsbroker/v1/email.proto",
+        "acsbroker/v1/event.proto",
+    ])?;
     #[expect(
         clippy::disallowed_methods,
         reason = "cargo tells a build script where to write in its environment"

@@ -22,6 +22,7 @@ pub mod store;
 
 pub mod admin;
 pub mod grpc;
+pub mod webhook;
 
 pub mod config;
 

@@ -22,6 +22,12 @@ struct MessageLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BucketLabels {
     bucket: &'static str,
 }
@@ -72,6 +78,8 @@ pub struct Metrics {
     credential_refused: Gauge,
     messages: Family<MessageLabels, Counter>,
     budget_remaining: Family<BucketLabels, Gauge>,
+    webhook_requests: Family<OutcomeLabels, Counter>,
+    webhook_events: Family<EventLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -147,6 +155,18 @@ impl Metrics {
             "What was left of a published limit of ACS when it was last used, by kind of limit",
             budget_remaining.clone(),
         );
+        let webhook_requests = Family::default();
+        own.register(
+            "webhook_requests",
+            "Requests to the webhook: taken, handshake, forged, malformed, oversized, slow, refused, failed",
+            webhook_requests.clone(),
+        );
+        let webhook_events = Family::default();
+        own.register(
+            "webhook_events",
+            "Events that Event Grid brought, by kind and outcome: taken (repetitions too), ignored, malformed, failed",
+            webhook_events.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             rpcs,
@@ -160,6 +180,8 @@ impl Metrics {
             credential_refused,
             messages,
             budget_remaining,
+            webhook_requests,
+            webhook_events,
         }
     }
 
@@ -226,6 +248,16 @@ impl Metrics {
         self.budget_remaining.get_or_create(&BucketLabels { bucket }).set(i64::from(remaining));
     }
 
+    /// A request to the webhook was answered.
+    pub fn webhook_request(&self, outcome: &'static str) {
+        self.webhook_requests.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// Event Grid brought an event.
+    pub fn webhook_event(&self, kind: &'static str, outcome: &'static str) {
+        self.webhook_events.get_or_create(&EventLabels { kind, outcome }).inc();
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -274,6 +306,10 @@ mod tests {
         metrics.surplus_identity("o");
         metrics.upstream_call("o", "o", Duration::ZERO);
         metrics.store_command("o", "o", Duration::ZERO);
+        metrics.message("c", "s");
+        metrics.budget("b", 1);
+        metrics.webhook_request("o");
+        metrics.webhook_event("k", "o");
         let text = metrics.render();
         let mut page = String::from(
             "# Metrics\n\n<!-- Generated from src/metrics.rs by a test. Rewrite it with: \

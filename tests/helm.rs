@@ -75,6 +75,8 @@ fn a_typo_in_values_is_refused_by_its_name() {
         "acs.existingSecrte=x",
         "auth.allowOffLoopbak=true",
         "store.redis.ulr=redis://r",
+        "webhook.enable=true",
+        "config.messages.retentoin=1d",
         "store.embedded.persistence.sise=1Gi",
         "config.tokens.flor=20m",
         "config.server.maxInFlight=1",
@@ -113,6 +115,7 @@ fn a_value_out_of_range_is_refused_by_its_name() {
         ("config.tokens.jitter=1", "config.tokens.jitter"),
         ("config.server.max_in_flight=0", "config.server.max_in_flight"),
         ("config.server.max_in_flight=many", "config.server.max_in_flight"),
+        ("config.messages.limits=-1", "config.messages.limits"),
         ("config.redis.prefix=a:b", "config.redis.prefix"),
         ("ports.grpc=80", "ports.grpc"),
         ("shutdown.drainSeconds=1000", "shutdown.drainSeconds"),
@@ -141,6 +144,8 @@ fn combinations_that_cannot_work_are_refused_with_the_mend() {
         ("redis-url", "shutdown.terminationGracePeriodSeconds=25", "must be longer than drainSeconds"),
         ("autoscaled", "autoscaling.minReplicas=31", "autoscaling.minReplicas: is more than maxReplicas"),
         ("redis-url", "ports.admin=50051", "ports: grpc and admin must differ"),
+        ("webhook", "webhook.existingSecret=", "webhook.existingSecret: name the Secret"),
+        ("webhook", "ports.webhook=8081", "ports: webhook must differ from grpc and admin"),
     ] {
         let values = format!("tests/helm/values/{set}.yaml");
         let refusal = refusal(&["--values", &values, "--set", wrong]);
@@ -256,8 +261,6 @@ const DECIDED_BY_THE_CHART: &[&str] = &[
     "admin.address",
     "auth.allow_off_loopback",
     "auth.mode",
-    "emulator.address",
-    "emulator.tls_address",
     "server.address",
     "server.drain_timeout",
     "store.backend",
@@ -266,17 +269,27 @@ const DECIDED_BY_THE_CHART: &[&str] = &[
     "store.redis.password_file",
     "store.redis.url",
     "store.redis.url_file",
+    "webhook.address",
+    "webhook.secret",
+    "webhook.secret_file",
 ];
 
 #[test]
 fn the_chart_offers_every_setting_of_the_broker() {
     let defaults: toml::Table = project("config/default.toml").parse().unwrap();
-    let settings: BTreeSet<String> = chart::leaves(&defaults).into_iter().collect();
+    // The chart runs no emulator.
+    let is_for_pods = |key: &String| !key.starts_with("emulator.");
+    let settings: BTreeSet<String> = chart::leaves(&defaults).into_iter().filter(is_for_pods).collect();
     let schema: Value = serde_json::from_str(&project("helm/acs-broker/values.schema.json")).unwrap();
     let sections = schema["properties"]["config"]["properties"].as_object().unwrap();
     let mut offered: BTreeSet<String> = DECIDED_BY_THE_CHART.iter().map(|&name| name.to_owned()).collect();
     for (section, keys) in sections {
-        let section = if section == "redis" { "store.redis" } else { section };
+        let section = match section.as_str() {
+            "redis" => "store.redis",
+            "sms" => "messages.sms",
+            "email" => "messages.email",
+            section => section,
+        };
         offered.extend(keys["properties"].as_object().unwrap().keys().map(|key| format!("{section}.{key}")));
     }
     let missing: Vec<_> = settings.difference(&offered).collect();
@@ -331,6 +344,20 @@ async fn the_rendered_process_answers_its_own_probes_on_the_embedded_store() {
         pod.passes(probe).await;
     }
     assert!(pod.file("/var/lib/acs-broker/acs-broker.redb").exists(), "the mapping is on the volume");
+    pod.stops_when_told().await;
+}
+
+#[tokio::test]
+async fn the_rendered_process_takes_events_of_those_who_know_the_secret() {
+    let redis = RedisServer::start();
+    let url = format!("store.redis.url={}", redis.url());
+    let values = ["--values", "tests/helm/values/webhook.yaml", "--set", &url];
+    let mut pod = Pod::start(&values, "unused", "unused").await;
+    pod.passes("readinessProbe").await;
+    let without = pod.posts("").await;
+    assert!(without.starts_with("HTTP/1.1 401"), "{without}");
+    let with = pod.posts("known to Event Grid alone").await;
+    assert!(with.starts_with("HTTP/1.1 200"), "{with}");
     pod.stops_when_told().await;
 }
 

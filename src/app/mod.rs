@@ -211,8 +211,15 @@ impl App {
             })
         };
 
-        let serving =
-            grpc::serve(listeners.grpc, &server, broker.clone(), chain, metrics, health, shutdown.clone());
+        let serving = grpc::serve(
+            listeners.grpc,
+            &server,
+            broker.clone().into(),
+            chain,
+            metrics,
+            health,
+            shutdown.clone(),
+        );
         let served = serving.await;
 
         watching.cancel();

@@ -26,7 +26,7 @@ use self::rules::RULES;
 use self::secrets::Secrets;
 #[cfg(feature = "emulator")]
 use crate::emulator;
-use crate::{acs, admin, auth, broker, grpc, store, telemetry};
+use crate::{acs, admin, auth, broker, grpc, messaging, store, telemetry, webhook};
 
 /// The variable that Azure samples use for the connection string.
 pub const AZURE_VARIABLE: &str = "COMMUNICATION_SERVICES_CONNECTION_STRING";
@@ -86,6 +86,10 @@ pub struct Config {
     pub tokens: broker::Settings,
     /// `[store]`.
     pub store: store::Settings,
+    /// `[messages]`.
+    pub messages: messaging::Settings,
+    /// `[webhook]`.
+    pub webhook: webhook::Settings,
     /// `[telemetry]`.
     pub telemetry: telemetry::Settings,
     /// `[emulator]`.
@@ -136,6 +140,7 @@ fn compose(
     let (server, admin, auth) =
         (section(layers, "server"), section(layers, "admin"), section(layers, "auth"));
     let (acs, tokens, store) = (section(layers, "acs"), section(layers, "tokens"), section(layers, "store"));
+    let (messages, webhook) = (section(layers, "messages"), section(layers, "webhook"));
     let telemetry = section(layers, "telemetry");
     #[cfg(feature = "emulator")]
     let emulator = section(layers, "emulator");
@@ -146,6 +151,8 @@ fn compose(
         acs: acs?,
         tokens: tokens?,
         store: store?,
+        messages: messages?,
+        webhook: webhook?,
         telemetry: telemetry?,
         #[cfg(feature = "emulator")]
         emulator: emulator?,
@@ -155,10 +162,17 @@ fn compose(
     config.acs.connection_string = secrets.get("acs.connection_string");
     config.store.redis.url = secrets.get("store.redis.url");
     config.store.redis.password = secrets.get("store.redis.password");
+    config.webhook.secret = secrets.get("webhook.secret");
     report(layers, secrets, "server", config.server.problems());
     report(layers, secrets, "acs", config.acs.problems());
     report(layers, secrets, "tokens", config.tokens.problems());
     if purpose != Purpose::Emulator {
+        report(layers, secrets, "messages", config.messages.problems());
+        report(layers, secrets, "webhook", config.webhook.problems());
+        if config.messages.hold <= config.acs.timeout && !layers.has_problem("messages.hold") {
+            let what = "must be longer than acs.timeout, or another replica sends what one is still sending";
+            layers.problem("messages.hold", what);
+        }
         report(layers, secrets, "store", config.store.problems());
     }
     Some(config)
@@ -275,8 +289,15 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         }
     }
     let (server, admin) = (address(layers, "server.address"), address(layers, "admin.address"));
-    if server == admin && server.is_some_and(|address| address.port() != 0) {
+    let webhook = address(layers, "webhook.address");
+    let is_taken = |one: Option<SocketAddr>, other| one == other && one.is_some_and(|one| one.port() != 0);
+    if is_taken(server, admin) {
         layers.problem("admin.address", "is the same as server.address; choose another port");
+    }
+    for (other, key) in [(server, "server.address"), (admin, "admin.address")] {
+        if is_taken(webhook, other) && !layers.has_problem("webhook.address") {
+            layers.problem("webhook.address", format!("is the same as {key}; choose another port"));
+        }
     }
 
     if purpose != Purpose::Emulator && layers.text("store.backend") == "redis" {

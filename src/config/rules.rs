@@ -21,6 +21,8 @@ pub(super) enum Rule {
     Filled,
     /// An IP address and a port.
     Address,
+    /// An IP address and a port, or empty.
+    MaybeAddress,
     /// True or false.
     Switch,
     /// A whole number in this range.
@@ -79,6 +81,19 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("store.redis.timeout", Rule::Time("10ms", "5s")),
     ("store.redis.max_concurrency", Rule::Whole(1, 100_000)),
     ("store.redis.allow_eviction", Rule::Switch),
+    ("messages.retention", Rule::Time("1h", "90d")),
+    ("messages.hold", Rule::Time("10s", "10m")),
+    ("messages.find_out_within", Rule::Time("10s", "1h")),
+    ("messages.limits", Rule::Share(0.0, 10_000.0)),
+    ("messages.sms.senders", Rule::Text),
+    ("messages.sms.allow", Rule::Text),
+    ("messages.sms.redirect", Rule::Text),
+    ("messages.email.senders", Rule::Text),
+    ("messages.email.allow", Rule::Text),
+    ("messages.email.redirect", Rule::Text),
+    ("webhook.address", Rule::MaybeAddress),
+    ("webhook.secret", Rule::Secret),
+    ("webhook.secret_file", Rule::Path),
     ("telemetry.format", Rule::Choice(&["json", "pretty"])),
     ("telemetry.filter", Rule::Filter),
     ("emulator.address", Rule::Address),
@@ -112,6 +127,11 @@ impl Rule {
                 value,
                 |text| text.parse::<SocketAddr>().is_ok(),
                 "must be an IP address and a port, such as \"127.0.0.1:50051\" or \"[::]:50051\"",
+            ),
+            Self::MaybeAddress => text(
+                value,
+                |text| text.is_empty() || text.parse::<SocketAddr>().is_ok(),
+                "must be an IP address and a port, such as \"127.0.0.1:8084\" or \"[::]:8084\", or empty",
             ),
             Self::Whole(least, most) => match value.as_integer() {
                 Some(number) if (least..=most).contains(&number) => Ok(()),

@@ -3,6 +3,10 @@
 //! All violations of a request are reported together, none repeats the value. Nothing here can panic, whatever the
 //! message holds: a message that decodes is still a stranger's.
 
+pub(crate) mod email;
+pub(crate) mod event;
+pub(crate) mod sms;
+
 use std::time::Duration;
 
 use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
@@ -289,6 +293,17 @@ impl Check {
             _ => self.violation(
                 "request_id",
                 "must be empty or a UUID such as f81d4fae-7dec-41d0-a765-00a0c91e6bf6, not the nil one",
+            ),
+        }
+    }
+
+    /// A UUID that must be there; the nil one names nothing.
+    fn request_uuid(&mut self, id: &str) -> Option<uuid::Uuid> {
+        match uuid::Uuid::try_parse(id) {
+            Ok(uuid) if id.len() == 36 && !uuid.is_nil() => Some(uuid),
+            _ => self.violation(
+                "request_id",
+                "must be a UUID such as f81d4fae-7dec-41d0-a765-00a0c91e6bf6, not the nil one",
             ),
         }
     }

@@ -17,7 +17,15 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use super::status::{self, Refusal};
 
 /// The names that have a state; the empty one stands for the whole server.
-const SERVICES: [&str; 3] = ["", "acsbroker.v1.TokenService", "acsbroker.v1.IdentityService"];
+const SERVICES: [&str; 7] = [
+    "",
+    "acsbroker.v1.TokenService",
+    "acsbroker.v1.IdentityService",
+    "acsbroker.v1.SmsService",
+    "acsbroker.v1.EmailService",
+    "acsbroker.v1.ChatService",
+    "acsbroker.v1.EventService",
+];
 
 /// The name that serves as long as the process answers at all: a liveness probe asks for it.
 const LIVENESS: &str = "liveness";

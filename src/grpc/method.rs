@@ -10,6 +10,14 @@ pub(crate) enum Service {
     Token,
     /// acsbroker.v1.IdentityService.
     Identity,
+    /// acsbroker.v1.SmsService.
+    Sms,
+    /// acsbroker.v1.EmailService.
+    Email,
+    /// acsbroker.v1.ChatService.
+    Chat,
+    /// acsbroker.v1.EventService.
+    Event,
     /// grpc.health.v1.Health.
     Health,
     /// grpc.reflection.v1.ServerReflection.
@@ -35,7 +43,13 @@ impl Method {
     pub(crate) const fn is_open(&self) -> bool {
         match self.service {
             Service::Health | Service::Reflection | Service::ReflectionAlpha => true,
-            Service::Token | Service::Identity | Service::Unknown => false,
+            Service::Token
+            | Service::Identity
+            | Service::Sms
+            | Service::Email
+            | Service::Chat
+            | Service::Event
+            | Service::Unknown => false,
         }
     }
 
@@ -55,7 +69,7 @@ const fn method(name: &'static str, service: Service) -> Method {
 }
 
 /// The most frequent first.
-static METHODS: [Method; 12] = [
+static METHODS: [Method; 36] = [
     method("acsbroker.v1.TokenService/IssueToken", Service::Token),
     method("acsbroker.v1.TokenService/RefreshToken", Service::Token),
     method("acsbroker.v1.TokenService/RevokeTokens", Service::Token),
@@ -64,6 +78,30 @@ static METHODS: [Method; 12] = [
     method("acsbroker.v1.IdentityService/DeleteIdentity", Service::Identity),
     method("acsbroker.v1.IdentityService/ListIdentities", Service::Identity),
     method("acsbroker.v1.IdentityService/ImportIdentities", Service::Identity),
+    method("acsbroker.v1.SmsService/SendSms", Service::Sms),
+    method("acsbroker.v1.SmsService/GetSms", Service::Sms),
+    method("acsbroker.v1.SmsService/CheckSmsOptOuts", Service::Sms),
+    method("acsbroker.v1.SmsService/AddSmsOptOuts", Service::Sms),
+    method("acsbroker.v1.SmsService/RemoveSmsOptOuts", Service::Sms),
+    method("acsbroker.v1.EmailService/SendEmail", Service::Email),
+    method("acsbroker.v1.EmailService/GetEmail", Service::Email),
+    method("acsbroker.v1.ChatService/CreateChatThread", Service::Chat),
+    method("acsbroker.v1.ChatService/GetChatThread", Service::Chat),
+    method("acsbroker.v1.ChatService/ListChatThreads", Service::Chat),
+    method("acsbroker.v1.ChatService/UpdateChatThread", Service::Chat),
+    method("acsbroker.v1.ChatService/DeleteChatThread", Service::Chat),
+    method("acsbroker.v1.ChatService/AddChatParticipants", Service::Chat),
+    method("acsbroker.v1.ChatService/ListChatParticipants", Service::Chat),
+    method("acsbroker.v1.ChatService/RemoveChatParticipant", Service::Chat),
+    method("acsbroker.v1.ChatService/SendChatMessage", Service::Chat),
+    method("acsbroker.v1.ChatService/GetChatMessage", Service::Chat),
+    method("acsbroker.v1.ChatService/ListChatMessages", Service::Chat),
+    method("acsbroker.v1.ChatService/UpdateChatMessage", Service::Chat),
+    method("acsbroker.v1.ChatService/DeleteChatMessage", Service::Chat),
+    method("acsbroker.v1.ChatService/SendReadReceipt", Service::Chat),
+    method("acsbroker.v1.ChatService/ListReadReceipts", Service::Chat),
+    method("acsbroker.v1.ChatService/SendTypingNotification", Service::Chat),
+    method("acsbroker.v1.EventService/WatchEvents", Service::Event),
     method("grpc.health.v1.Health/Check", Service::Health),
     method("grpc.health.v1.Health/Watch", Service::Health),
     method("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Service::Reflection),

@@ -1,13 +1,15 @@
 //! The transport: gRPC services over the core. The only place that knows tonic, prost and status codes.
 //!
-//! A call passes `connection` → `server` → `observe` → `authn` → a handler in `token` or `identity`. Messages become
-//! the core's values in `convert`, errors become statuses in `status`. It decides nothing about users or tokens, and
+//! A call passes `connection` → `server` → `observe` → `authn` → a handler in `token`, `identity`, `sms`, `email` or
+//! `event`. Messages become the core's values in `convert`, errors become statuses in `status`. It decides nothing about users, tokens or messages, and
 //! never logs a message. The app starts it with [`serve`] and speaks to it through [`Health`].
 
 mod authn;
 pub mod client;
 mod connection;
 mod convert;
+mod email;
+mod event;
 mod health;
 mod identity;
 mod import;
@@ -15,7 +17,9 @@ mod method;
 mod observe;
 mod page_token;
 pub mod proto;
+mod scales;
 mod server;
+mod sms;
 mod status;
 mod token;
 mod turn;
@@ -33,6 +37,7 @@ pub use self::health::Health;
 use self::server::Server;
 use crate::auth::Authenticator;
 use crate::broker::Broker;
+use crate::messaging::Messaging;
 use crate::metrics::Metrics;
 
 /// `[server]`: where and within which limits the API is served. Ranges are checked by [`Settings::problems`].
@@ -103,13 +108,29 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+/// What the services stand on.
+#[derive(Clone)]
+pub struct Cores {
+    /// Identities and tokens.
+    pub broker: Broker,
+    /// Messages and events; without it their services answer as if they were not there.
+    pub messaging: Option<Messaging>,
+}
+
+impl From<Broker> for Cores {
+    /// Identities and tokens alone.
+    fn from(broker: Broker) -> Self {
+        Self { broker, messaging: None }
+    }
+}
+
 /// Serves the API on the listener until `shutdown` is cancelled and the running calls are done, or their time is up.
 ///
 /// An empty chain refuses every call. The server says that it serves only once [`Health::set_serving`] says so.
 pub fn serve(
     listener: TcpListener,
     settings: &Settings,
-    broker: Broker,
+    cores: Cores,
     chain: Vec<Arc<dyn Authenticator>>,
     metrics: Metrics,
     health: Health,
@@ -119,7 +140,7 @@ pub fn serve(
         max_streams: settings.max_streams_per_connection,
         drain_timeout: settings.drain_timeout,
     };
-    let server = Server::new(settings, broker, chain, metrics, &health);
+    let server = Server::new(settings, cores, chain, metrics, &health, &shutdown);
     async move {
         connection::serve(listener, Arc::new(server?), limits, health, shutdown).await;
         Ok(())

@@ -240,7 +240,7 @@ fn new_request_id() -> HeaderValue {
 
 /// The time a call has: the caller's `grpc-timeout` less a head start for the answer, or the default.
 /// A malformed timeout counts as none.
-fn budget(timeout: Option<&HeaderValue>, default: Duration) -> Duration {
+pub(crate) fn budget(timeout: Option<&HeaderValue>, default: Duration) -> Duration {
     match timeout.and_then(|timeout| parse_timeout(timeout.as_bytes())) {
         Some(timeout) => {
             let timeout = timeout.min(MAX_DEADLINE);

@@ -8,25 +8,35 @@ use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
 use http::{Method as HttpMethod, Request, Response, StatusCode};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, Bytes, Service as _, StdError};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-use super::authn;
+use super::email::Emails;
+use super::event::Events;
 use super::health::Health;
 use super::identity::Identities;
 use super::method::{self, Method, Service};
 use super::observe::{Identified, Observer};
 use super::proto::FILE_DESCRIPTOR_SET;
+use super::proto::v1::email_service_server::EmailServiceServer;
+use super::proto::v1::event_service_server::EventServiceServer;
 use super::proto::v1::identity_service_server::IdentityServiceServer;
+use super::proto::v1::sms_service_server::SmsServiceServer;
 use super::proto::v1::token_service_server::TokenServiceServer;
+use super::scales::Scales;
+use super::sms::Texts;
 use super::status::{self, Refusal};
 use super::token::Tokens;
-use super::{ServeError, Settings};
+use super::{Cores, ServeError, Settings, authn};
 use crate::auth::{Authenticator, Credentials};
-use crate::broker::Broker;
+use crate::messaging::Messaging;
 use crate::metrics::Metrics;
+
+/// The largest SendEmail: what ACS takes, 10 MB in base64, with room to tell the caller by how much it is too large.
+const MAX_MAIL_BYTES: usize = 16 * 1024 * 1024;
 
 /// A service whose speed does not matter.
 type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -37,26 +47,56 @@ pub(crate) struct Server {
     chain: Vec<Arc<dyn Authenticator>>,
     tokens: TokenServiceServer<Tokens>,
     identities: IdentityServiceServer<Identities>,
+    messages: Option<Messages>,
     health: Boxed,
     reflection: Option<[Boxed; 2]>,
+}
+
+/// The services that stand on messaging.
+struct Messages {
+    sms: SmsServiceServer<Texts>,
+    email: EmailServiceServer<Emails>,
+    events: EventServiceServer<Events>,
+    /// Bounds the mails being worked on together, in bytes.
+    scales: Scales,
+}
+
+impl Messages {
+    fn new(settings: &Settings, sms: Messaging, events: Events) -> Self {
+        let limit = settings.max_message_bytes;
+        let email = Emails::new(sms.clone(), settings.default_deadline);
+        Self {
+            sms: SmsServiceServer::new(Texts::new(sms)).max_decoding_message_size(limit),
+            email: EmailServiceServer::new(email).max_decoding_message_size(limit.max(MAX_MAIL_BYTES)),
+            events: EventServiceServer::new(events).max_decoding_message_size(limit),
+            scales: Scales::default(),
+        }
+    }
 }
 
 impl Server {
     /// With these limits, over that core.
     pub(crate) fn new(
         settings: &Settings,
-        broker: Broker,
+        cores: Cores,
         chain: Vec<Arc<dyn Authenticator>>,
         metrics: Metrics,
         health: &Health,
+        shutdown: &CancellationToken,
     ) -> Result<Self, ServeError> {
         let limit = settings.max_message_bytes;
+        let Cores { broker, messaging } = cores;
+        let messages = messaging.map(|messaging| {
+            let events = Events::new(messaging.clone(), broker.clone(), metrics.clone(), shutdown.clone());
+            Messages::new(settings, messaging, events)
+        });
         let tokens = Tokens::new(broker.clone(), broker.settings().default_validity());
         Ok(Self {
             observer: Observer::new(metrics, settings.default_deadline, settings.max_in_flight),
             chain,
             tokens: TokenServiceServer::new(tokens).max_decoding_message_size(limit),
             identities: IdentityServiceServer::new(Identities::new(broker)).max_decoding_message_size(limit),
+            messages,
             health: BoxCloneSyncService::new(health.service()),
             reflection: settings.reflection.then(reflection).transpose()?,
         })
@@ -100,14 +140,40 @@ impl Server {
                 let Ok(response) = self.identities.clone().call(request).await;
                 return response;
             }
+            (Service::Sms | Service::Email | Service::Event, _) => {
+                return self.message(method.service, request).await;
+            }
             (Service::Health, _) => &self.health,
             (Service::Reflection, Some([v1, _])) => v1,
             (Service::ReflectionAlpha, Some([_, v1alpha])) => v1alpha,
-            (Service::Reflection | Service::ReflectionAlpha, None) | (Service::Unknown, _) => {
+            (Service::Reflection | Service::ReflectionAlpha, None)
+            | (Service::Chat | Service::Unknown, _) => {
                 return status::of(Refusal::MethodUnknown).into_http();
             }
         };
         let Ok(response) = boxed.clone().oneshot(request.map(Body::new)).await;
+        response
+    }
+
+    /// The services that stand on messaging; boxed, so that they do not make the future of a token's call larger.
+    async fn message<B>(&self, service: Service, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
+        let Some(messages) = &self.messages else {
+            return status::of(Refusal::MethodUnknown).into_http();
+        };
+        let Ok(response) = match service {
+            Service::Sms => Box::pin(messages.sms.clone().call(request)).await,
+            Service::Email => {
+                // Held until the mail is answered for, not only until it is read.
+                let weight = messages.scales.weight();
+                let weighed = request.map(|body| weight.weigh(body));
+                Box::pin(messages.email.clone().call(weighed)).await
+            }
+            _ => Box::pin(messages.events.clone().call(request)).await,
+        };
         response
     }
 }

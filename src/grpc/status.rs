@@ -26,7 +26,7 @@ pub(crate) enum Refusal {
     #[error("the broker is working on as many calls as it may; retry later")]
     Overloaded,
     /// A request message is larger than the limit.
-    #[error("a request message is larger than the broker's server.max_message_bytes; send a smaller one")]
+    #[error("a request message is larger than the broker takes; send a smaller one")]
     MessageTooLarge,
     /// The bytes of a request message are not what its type demands.
     #[error("the request message is missing, incomplete or cannot be decoded")]
@@ -37,6 +37,12 @@ pub(crate) enum Refusal {
     /// The request is compressed.
     #[error("compressed requests are not supported")]
     CompressionUnsupported,
+    /// A watcher did not take what was ready for it.
+    #[error("the watcher did not keep up; watch again from the last cursor")]
+    WatcherTooSlow,
+    /// This process ends, and a stream with it.
+    #[error("this broker is stopping; watch again from the last cursor")]
+    Stopping,
 }
 
 /// Anything an RPC can fail with; travels in the source of its [`Status`].
@@ -281,7 +287,7 @@ fn transport_row(refusal: Refusal) -> (&'static str, Code, Detail<'static>, &'st
             "MESSAGE_TOO_LARGE",
             Code::ResourceExhausted,
             Detail::None,
-            "Send smaller messages (setting `server.max_message_bytes`). Do not retry as it is.",
+            "Send smaller messages: the setting `server.max_message_bytes`, for SendEmail 16 MiB. Do not retry as it is.",
         ),
         Refusal::MessageMalformed => (
             "MESSAGE_MALFORMED",
@@ -300,6 +306,19 @@ fn transport_row(refusal: Refusal) -> (&'static str, Code, Detail<'static>, &'st
             Code::Unimplemented,
             Detail::None,
             "Send requests without compression.",
+        ),
+        Refusal::WatcherTooSlow => (
+            "WATCHER_TOO_SLOW",
+            Code::Unavailable,
+            Detail::RetryInfo(Duration::from_secs(1)),
+            "Watch again with the cursor of the last event you dealt with, which misses nothing; and take events off \
+             the stream before you work on them.",
+        ),
+        Refusal::Stopping => (
+            "BROKER_STOPPING",
+            Code::Unavailable,
+            Detail::RetryInfo(Duration::from_secs(1)),
+            "Watch again with the cursor of the last event you dealt with; another replica goes on.",
         ),
     }
 }

@@ -35,6 +35,8 @@ fn samples() -> Vec<Failure> {
         Refusal::MessageMalformed,
         Refusal::MethodUnknown,
         Refusal::CompressionUnsupported,
+        Refusal::WatcherTooSlow,
+        Refusal::Stopping,
     ];
     core.into_iter().map(Failure::Core).chain(transport.map(Failure::Transport)).collect()
 }
@@ -69,6 +71,8 @@ fn position(failure: &Failure) -> usize {
             Refusal::MessageMalformed => 22,
             Refusal::MethodUnknown => 23,
             Refusal::CompressionUnsupported => 24,
+            Refusal::WatcherTooSlow => 25,
+            Refusal::Stopping => 26,
         },
     }
 }
@@ -77,7 +81,7 @@ fn position(failure: &Failure) -> usize {
 fn every_failure_has_a_sample_and_a_reason_of_its_own() {
     let samples = samples();
     let positions: Vec<_> = samples.iter().map(position).collect();
-    assert_eq!(positions, (0..25).collect::<Vec<_>>());
+    assert_eq!(positions, (0..27).collect::<Vec<_>>());
     let mut reasons: Vec<_> = samples.iter().map(Failure::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
@@ -105,7 +109,9 @@ fn the_delay_of_an_error_is_in_retry_info_and_nowhere_else() {
     for failure in samples() {
         let delay = match &failure {
             Failure::Core(error) => error.retry_after(),
-            Failure::Transport(Refusal::Overloaded) => Some(Duration::from_secs(1)),
+            Failure::Transport(Refusal::Overloaded | Refusal::WatcherTooSlow | Refusal::Stopping) => {
+                Some(Duration::from_secs(1))
+            }
             Failure::Transport(_) => None,
         };
         let details = failure.status(None).get_error_details();

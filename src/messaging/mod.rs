@@ -11,6 +11,7 @@ mod limits;
 pub mod ports;
 mod record;
 mod safety;
+mod settings;
 mod sms;
 #[cfg(test)]
 mod testing;

@@ -29,6 +29,7 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     // 5: transports.
     ("grpc", &["auth", "broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
     ("admin", &["auth", "broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
+    ("webhook", &["broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
     // 6: settings of all components, composed.
     (
         "config",
@@ -46,6 +47,7 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
             "secret",
             "store",
             "telemetry",
+            "webhook",
         ],
     ),
     // 7: what joins them.
@@ -68,16 +70,16 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("tonic_types", &["grpc"]),
     ("prost", &["grpc"]),
     ("prost_types", &["grpc"]),
-    ("tower", &["grpc", "admin", "emulator"]),
+    ("tower", &["grpc", "admin", "emulator", "webhook"]),
     // HTTP.
     ("reqwest", &["acs", "auth::jwks", "emulator::events"]),
     ("url", &["acs", "auth", "store::redis", "emulator"]),
-    ("percent_encoding", &["acs", "emulator"]),
-    ("axum", &["admin", "emulator"]),
-    ("hyper", &["acs", "grpc", "admin", "emulator"]),
-    ("hyper_util", &["grpc", "admin", "emulator"]),
-    ("http", &["acs", "auth", "grpc", "admin", "emulator"]),
-    ("http_body_util", &["acs", "grpc", "admin", "emulator"]),
+    ("percent_encoding", &["acs", "emulator", "webhook"]),
+    ("axum", &["admin", "emulator", "webhook"]),
+    ("hyper", &["acs", "grpc", "admin", "emulator", "webhook"]),
+    ("hyper_util", &["grpc", "admin", "emulator", "webhook"]),
+    ("http", &["acs", "auth", "grpc", "admin", "emulator", "webhook"]),
+    ("http_body_util", &["acs", "grpc", "admin", "emulator", "webhook"]),
     // Cryptography.
     ("hmac", &["acs", "auth", "emulator", "store"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
@@ -92,7 +94,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("serde_path_to_error", &["config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
-    ("time", &["acs", "clock", "emulator", "cli"]),
+    ("time", &["acs", "clock", "emulator", "cli", "webhook"]),
     // The rim.
     ("clap", &["cli"]),
     ("tracing_subscriber", &["telemetry"]),

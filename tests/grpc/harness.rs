@@ -60,7 +60,7 @@ pub async fn start(chain: Vec<Arc<dyn Authenticator>>, settings: Settings) -> Se
     let served = tokio::spawn(grpc::serve(
         listener,
         &settings,
-        broker,
+        broker.into(),
         chain,
         metrics.clone(),
         health.clone(),

@@ -66,6 +66,7 @@ impl Pod {
                         "acs" => connection.clone(),
                         "redis" if key.contains("password") => redis_password.to_owned(),
                         "redis" => redis_url.to_owned(),
+                        "webhook" => "known to Event Grid alone".to_owned(),
                         other => panic!("nobody knows what the Secret of {other} holds"),
                     };
                     // Editors and `kubectl create secret --from-file` leave a line end behind.
@@ -87,7 +88,8 @@ impl Pod {
     /// tried again with others.
     pub(crate) async fn start(values: &[&str], redis_url: &str, redis_password: &str) -> Self {
         for _ in 0..5 {
-            let ports = format!("ports.grpc={},ports.admin={}", free_port(), free_port());
+            let (grpc, admin, webhook) = (free_port(), free_port(), free_port());
+            let ports = format!("ports.grpc={grpc},ports.admin={admin},ports.webhook={webhook}");
             let rendered = template(&[values, &["--set", &ports]].concat()).unwrap();
             let mut pod = Self::prepare(&rendered, redis_url, redis_password);
             let log = std::fs::File::create(pod.folder.path().join("log")).unwrap();
@@ -117,6 +119,23 @@ impl Pod {
             assert!(start.elapsed() < PATIENCE, "the rendered process does not listen: {}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Posts no events at all to the pod's webhook, with a secret; the answer.
+    pub(crate) async fn posts(&self, secret: &str) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let ports = self.container["ports"].as_array().unwrap();
+        let port = ports.iter().find(|port| port["name"] == "webhook").unwrap();
+        let port = u16::try_from(port["containerPort"].as_u64().unwrap()).unwrap();
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let request = format!(
+            "POST /events HTTP/1.1\r\nhost: broker\r\nx-acs-broker-webhook-secret: {secret}\r\n\
+             content-type: application/json\r\ncontent-length: 2\r\n\r\n[]"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 
     /// The place of a file of the pod on this machine.

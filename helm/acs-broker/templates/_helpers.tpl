@@ -130,6 +130,14 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if eq (int .Values.ports.grpc) (int .Values.ports.admin) }}
 {{- $problems = append $problems "ports: grpc and admin must differ" }}
 {{- end }}
+{{- if .Values.webhook.enabled }}
+{{- if not .Values.webhook.existingSecret }}
+{{- $problems = append $problems "webhook.existingSecret: name the Secret that holds what Event Grid must bring (key webhook.key); without it anybody could forge delivery reports" }}
+{{- end }}
+{{- if has (int .Values.ports.webhook) (list (int .Values.ports.grpc) (int .Values.ports.admin)) }}
+{{- $problems = append $problems "ports: webhook must differ from grpc and admin" }}
+{{- end }}
+{{- end }}
 {{- if $problems }}
 {{- fail (printf "\n\nThese values cannot work:\n  - %s\n" (join "\n  - " $problems)) }}
 {{- end }}

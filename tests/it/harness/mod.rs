@@ -95,7 +95,15 @@ impl Rig {
         let stop = CancellationToken::new();
         let health = Health::new();
         health.set_serving(true);
-        tokio::spawn(grpc::serve(listener, &wish.server, broker, wish.chain, metrics, health, stop.clone()));
+        tokio::spawn(grpc::serve(
+            listener,
+            &wish.server,
+            broker.into(),
+            wish.chain,
+            metrics,
+            health,
+            stop.clone(),
+        ));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self { emulator, address, channel, stop }
     }

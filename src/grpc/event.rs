@@ -1,0 +1,185 @@
+//! EventService: a stream of what happened, to any number of watchers.
+//!
+//! Each watch has a task that reads the log and hands events over through a short queue, so that a watcher costs the
+//! same however slow it is. One that takes nothing for a while is ended and may resume where it was: its place is in
+//! the cursor it has, and nowhere here. Decides nothing about events; parties of a chat get the app's names for them.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream};
+use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::authn::caller;
+use super::convert::event as convert;
+use super::proto::v1;
+use super::proto::v1::WatchEventsResponse;
+use super::proto::v1::event_service_server::EventService;
+use super::proto::v1::watch_events_response::Event as Told;
+use super::status::{self, Failure, Refusal};
+use crate::broker::Broker;
+use crate::broker::error::Error;
+use crate::broker::types::{Caller, IdentityId};
+use crate::messaging::{Messaging, Watch};
+use crate::metrics::Metrics;
+
+/// Watches open at the same time.
+const MAX_WATCHES: usize = 4096;
+
+/// Events that are ready for a watcher, beside what HTTP/2 has on its way.
+const READY: usize = 16;
+
+/// How long a watcher may take nothing although something is ready.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Names of users that a watch remembers; beyond, it starts to learn them again.
+const NAMES: usize = 1024;
+
+/// EventService over the core.
+pub(crate) struct Events {
+    messaging: Messaging,
+    broker: Broker,
+    metrics: Metrics,
+    stopping: CancellationToken,
+    seats: Arc<Semaphore>,
+}
+
+impl Events {
+    /// Over these cores; watches end when `stopping` is cancelled.
+    pub(crate) fn new(
+        messaging: Messaging,
+        broker: Broker,
+        metrics: Metrics,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self { messaging, broker, metrics, stopping, seats: Arc::new(Semaphore::new(MAX_WATCHES)) }
+    }
+}
+
+/// What a watcher is sent.
+pub(crate) type Answers = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl EventService for Events {
+    type WatchEventsStream = Answers;
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Answers>, Status> {
+        let caller = caller(&request)?;
+        let (from, kinds) = convert::watch(request.get_ref()).map_err(status::of)?;
+        let seat = Arc::clone(&self.seats).try_acquire_owned();
+        let seat = seat.map_err(|_| status::of(Refusal::Overloaded))?;
+        let watch = self.messaging.watch(from, kinds).await.map_err(status::of)?;
+        let (events, taken) = mpsc::channel(READY);
+        let end = Arc::new(OnceLock::new());
+        let teller = Teller {
+            broker: self.broker.clone(),
+            caller,
+            names: HashMap::new(),
+            events,
+            stopping: self.stopping.clone(),
+        };
+        tokio::spawn(tell_to_the_end(watch, teller, Arc::clone(&end), self.metrics.clone()));
+        Ok(Response::new(answers(taken, end, seat)))
+    }
+}
+
+/// What is ready, then why it ended.
+fn answers(
+    taken: mpsc::Receiver<WatchEventsResponse>,
+    end: Arc<OnceLock<Failure>>,
+    seat: OwnedSemaphorePermit,
+) -> Answers {
+    Box::pin(stream::unfold(Some((taken, end, seat)), |state| async move {
+        let (mut taken, end, seat) = state?;
+        if let Some(event) = taken.recv().await {
+            return Some((Ok(event), Some((taken, end, seat))));
+        }
+        let failure = end.get().cloned();
+        Some((Err(status::of(failure.unwrap_or_else(|| Refusal::Stopping.into()))), None))
+    }))
+}
+
+/// Tells a watcher until there is a reason to end.
+async fn tell_to_the_end(watch: Watch, mut teller: Teller, end: Arc<OnceLock<Failure>>, metrics: Metrics) {
+    if let Err(failure) = teller.tell(watch).await {
+        metrics.error(failure.reason());
+        tracing::info!(reason = failure.reason(), caller = teller.caller.name(), "a watch of events ends");
+        let _ = end.set(failure);
+    }
+    // The teller goes, and with it the queue's end: only now the reason is looked for.
+}
+
+/// Hands events over to one watcher.
+struct Teller {
+    broker: Broker,
+    caller: Caller,
+    /// User ids by ACS identity; an identity belongs to one user for ever.
+    names: HashMap<String, String>,
+    events: mpsc::Sender<WatchEventsResponse>,
+    stopping: CancellationToken,
+}
+
+impl Teller {
+    /// Until the watcher is gone, which is no failure, or something ends the watch.
+    async fn tell(&mut self, mut watch: Watch) -> Result<(), Failure> {
+        loop {
+            let found = tokio::select! {
+                found = watch.next() => found?,
+                () = self.events.closed() => return Ok(()),
+                () = self.stopping.cancelled() => return Err(Refusal::Stopping.into()),
+            };
+            for (cursor, event) in found {
+                let mut response = convert::event(&cursor, event);
+                if let Some(Told::Chat(chat)) = &mut response.event {
+                    self.name(chat.actor.as_mut()).await?;
+                    self.name(chat.subject.as_mut()).await?;
+                }
+                let sent = tokio::select! {
+                    sent = self.events.send_timeout(response, PATIENCE) => sent,
+                    () = self.stopping.cancelled() => return Err(Refusal::Stopping.into()),
+                };
+                match sent {
+                    Ok(()) => {}
+                    Err(SendTimeoutError::Closed(_)) => return Ok(()),
+                    Err(SendTimeoutError::Timeout(_)) => return Err(Refusal::WatcherTooSlow.into()),
+                }
+            }
+        }
+    }
+
+    /// Gives a party the app's name for it, if the broker knows one.
+    async fn name(&mut self, party: Option<&mut v1::ChatParty>) -> Result<(), Error> {
+        let Some(party) = party else { return Ok(()) };
+        if let Some(name) = self.names.get(&party.acs_user_id) {
+            party.user_id.clone_from(name);
+            return Ok(());
+        }
+        let Ok(identity) = IdentityId::parse(&party.acs_user_id) else { return Ok(()) };
+        match self.broker.get_identity_by_acs_id(&self.caller, identity).await {
+            Ok((user, _)) => {
+                user.as_str().clone_into(&mut party.user_id);
+                if self.names.len() >= NAMES {
+                    self.names.clear();
+                }
+                self.names.insert(party.acs_user_id.clone(), party.user_id.clone());
+                Ok(())
+            }
+            // It may get a name later.
+            Err(Error::IdentityNotFound) => Ok(()),
+            // Whoever resumes gets the event with its names; without them it would seem to have none.
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;

@@ -1,0 +1,1 @@
+//! Watches without a socket, where time can be stopped.

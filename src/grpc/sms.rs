@@ -1,0 +1,87 @@
+//! Handlers of SmsService: check the message, ask the core, convert the answer. No rule of its own.
+
+use tonic::{Request, Response, Status};
+
+use super::authn::caller;
+use super::convert::sms as convert;
+use super::proto::v1;
+use super::proto::v1::sms_service_server::SmsService;
+use super::status;
+use crate::messaging::Messaging;
+use crate::messaging::ports::OptOutChange;
+
+/// SmsService over the core.
+pub(crate) struct Texts {
+    messaging: Messaging,
+}
+
+impl Texts {
+    /// Over that core.
+    pub(crate) const fn new(messaging: Messaging) -> Self {
+        Self { messaging }
+    }
+
+    async fn opt_outs(
+        &self,
+        change: OptOutChange,
+        from: String,
+        recipients: &[String],
+    ) -> Result<Vec<v1::SmsOptOut>, Status> {
+        let (from, recipients) = convert::recipients(from, recipients).map_err(status::of)?;
+        let opt_outs = self.messaging.opt_outs(change, from, recipients).await.map_err(status::of)?;
+        Ok(convert::opt_outs(opt_outs))
+    }
+}
+
+#[tonic::async_trait]
+impl SmsService for Texts {
+    async fn send_sms(
+        &self,
+        request: Request<v1::SendSmsRequest>,
+    ) -> Result<Response<v1::SendSmsResponse>, Status> {
+        let caller = caller(&request)?;
+        let wish = convert::send(request.into_inner()).map_err(status::of)?;
+        let report = self.messaging.send_sms(&caller, wish).await.map_err(status::of)?;
+        Ok(Response::new(convert::sent(report)))
+    }
+
+    async fn get_sms(
+        &self,
+        request: Request<v1::GetSmsRequest>,
+    ) -> Result<Response<v1::GetSmsResponse>, Status> {
+        let caller = caller(&request)?;
+        let name = convert::name(request.into_inner()).map_err(status::of)?;
+        let report = self.messaging.get_sms(&caller, name).await.map_err(status::of)?;
+        Ok(Response::new(convert::found(report)))
+    }
+
+    async fn check_sms_opt_outs(
+        &self,
+        request: Request<v1::CheckSmsOptOutsRequest>,
+    ) -> Result<Response<v1::CheckSmsOptOutsResponse>, Status> {
+        caller(&request)?;
+        let v1::CheckSmsOptOutsRequest { from, recipients } = request.into_inner();
+        let opt_outs = self.opt_outs(OptOutChange::Check, from, &recipients).await?;
+        Ok(Response::new(v1::CheckSmsOptOutsResponse { opt_outs }))
+    }
+
+    async fn add_sms_opt_outs(
+        &self,
+        request: Request<v1::AddSmsOptOutsRequest>,
+    ) -> Result<Response<v1::AddSmsOptOutsResponse>, Status> {
+        caller(&request)?;
+        let v1::AddSmsOptOutsRequest { from, recipients } = request.into_inner();
+        let opt_outs = self.opt_outs(OptOutChange::Add, from, &recipients).await?;
+        Ok(Response::new(v1::AddSmsOptOutsResponse { opt_outs }))
+    }
+
+    async fn remove_sms_opt_outs(
+        &self,
+        request: Request<v1::RemoveSmsOptOutsRequest>,
+    ) -> Result<Response<v1::RemoveSmsOptOutsResponse>, Status> {
+        caller(&request)?;
+        let v1::RemoveSmsOptOutsRequest { from, recipients } = request.into_inner();
+        let opt_outs = self.opt_outs(OptOutChange::Remove, from, &recipients).await?;
+        Ok(Response::new(v1::RemoveSmsOptOutsResponse { opt_outs }))
+    }
+}

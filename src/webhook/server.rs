@@ -1,0 +1,245 @@
+//! The listener of the intake: connections, and each request from its head to its answer.
+//!
+//! The order is: path, method, secret, type, size, shape, content; nothing is read for somebody who is not known. The
+//! answers follow what Event Grid does with them: 400 and 413 end the delivery, 401 and 404 delay it, 503 repeats it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::read::{self, Malformed, Post};
+use super::{
+    BODY_TIMEOUT, CONNECTION_TIMEOUT, DRAIN, HEAD_TIMEOUT, Intake, MAX_BODY, MAX_CONNECTIONS, MAX_EVENTS,
+    PATH, TAKE_IN_WITHIN, caller, shape,
+};
+use crate::messaging::{Event, EventKind};
+
+/// What came of a request; each has its answer and its word in the metrics.
+enum Outcome {
+    Taken,
+    Validated(String),
+    Welcome(HeaderValue),
+    NoSuchPath,
+    NoSuchMethod,
+    Unknown,
+    WrongType,
+    TooLarge,
+    TooSlow,
+    Malformed(String),
+    Failed,
+}
+
+/// Accepts and serves until `shutdown`.
+pub(super) async fn run(listener: TcpListener, intake: Arc<Intake>, shutdown: CancellationToken) {
+    let service = tower::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let intake = Arc::clone(&intake);
+        async move { Ok::<_, std::convert::Infallible>(intake.answer(request.map(Body::new)).await) }
+    });
+    let service = TowerToHyperService::new(service);
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(false).max_buf_size(16_384);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = TaskTracker::new();
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            next = next => next,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Usually no file descriptor is left; another attempt at once would fail too.
+                tracing::warn!(kind = %error.kind(), "the webhook could not accept a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        connections.spawn(async move {
+            // What goes wrong on one connection is that client's concern.
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+        tracing::warn!("requests to the webhook were cut off; Event Grid brings them again");
+    }
+}
+
+impl Intake {
+    /// Deals with a request and counts what came of it.
+    async fn answer(&self, request: Request) -> Response {
+        let outcome = self.deal_with(request).await;
+        self.metrics.webhook_request(outcome.name());
+        tracing::debug!(outcome = outcome.name(), "a request to the webhook was answered");
+        outcome.into_response()
+    }
+
+    async fn deal_with(&self, request: Request) -> Outcome {
+        let (head, body) = request.into_parts();
+        if head.uri.path() != PATH {
+            return Outcome::NoSuchPath;
+        }
+        if head.method != Method::POST && head.method != Method::OPTIONS {
+            return Outcome::NoSuchMethod;
+        }
+        if !caller::is_known(&head, &self.secret) {
+            return Outcome::Unknown;
+        }
+        if head.method == Method::OPTIONS {
+            return match head.headers.get("webhook-request-origin") {
+                Some(origin) if (1..=255).contains(&origin.len()) => Outcome::Welcome(origin.clone()),
+                _ => Outcome::Malformed("WebHook-Request-Origin is missing".to_owned()),
+            };
+        }
+        if !is_json(&head.headers) {
+            return Outcome::WrongType;
+        }
+        // Not only a courtesy: a body that is announced as too large is never begun.
+        let announced =
+            head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|size: u64| size > MAX_BODY as u64) {
+            return Outcome::TooLarge;
+        }
+        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Outcome::TooLarge,
+            Ok(Err(_)) => return Outcome::Malformed("the body ended early".to_owned()),
+            Err(_) => return Outcome::TooSlow,
+        };
+        match tokio::time::timeout(TAKE_IN_WITHIN, self.take_in(&body)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::Failed,
+        }
+    }
+
+    /// Takes a body in, event by event in order. All of it is read before any of it is kept.
+    async fn take_in(&self, body: &[u8]) -> Outcome {
+        let Ok(_at_work) = self.at_work.acquire().await else { return Outcome::Failed };
+        if !shape::is_sane(body) {
+            self.metrics.webhook_event("other", "malformed");
+            return Outcome::Malformed("the JSON is too deep or has too many parts".to_owned());
+        }
+        let events = match read::read(body, MAX_EVENTS, self.clock.now()) {
+            Ok(Post::Validation(code)) => return Outcome::Validated(code),
+            Ok(Post::Events(events)) => events,
+            Err(malformed) => {
+                self.metrics.webhook_event("other", "malformed");
+                return Outcome::Malformed(match malformed {
+                    Malformed::Body => "not a JSON object or list".to_owned(),
+                    Malformed::TooMany => format!("more than {MAX_EVENTS} events"),
+                    Malformed::Event(place) => format!("event {place} lacks something or has too much of it"),
+                });
+            }
+        };
+        for event in events {
+            let Some(event) = event else {
+                self.metrics.webhook_event("other", "ignored");
+                continue;
+            };
+            let kind = name(&event);
+            if let Err(error) = self.messaging.take_in(event).await {
+                self.metrics.webhook_event(kind, "failed");
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(kind, error, "an event could not be taken in; Event Grid brings it again");
+                return Outcome::Failed;
+            }
+            self.metrics.webhook_event(kind, "taken");
+        }
+        Outcome::Taken
+    }
+}
+
+/// The kind of an event in metrics and logs.
+const fn name(event: &Event) -> &'static str {
+    match event.kind() {
+        EventKind::SmsDelivery => "sms_delivery",
+        EventKind::SmsReceived => "sms_received",
+        EventKind::EmailDelivery => "email_delivery",
+        EventKind::EmailEngagement => "email_engagement",
+        EventKind::Chat => "chat",
+    }
+}
+
+/// Whether the body says that it is JSON, in UTF-8.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let mut parts = value.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    let known = ["application/json", "application/cloudevents+json", "application/cloudevents-batch+json"];
+    known.iter().any(|known| essence.eq_ignore_ascii_case(known))
+        && parts.all(|part| match part.split_once('=') {
+            Some((name, charset)) if name.eq_ignore_ascii_case("charset") => {
+                charset.trim_matches('"').eq_ignore_ascii_case("utf-8")
+            }
+            _ => true,
+        })
+}
+
+impl Outcome {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Validated(_) | Self::Welcome(_) => "handshake",
+            Self::NoSuchPath | Self::NoSuchMethod | Self::WrongType => "refused",
+            Self::Unknown => "forged",
+            Self::TooLarge => "oversized",
+            Self::TooSlow => "slow",
+            Self::Malformed(_) => "malformed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl IntoResponse for Outcome {
+    fn into_response(self) -> Response {
+        const METHODS: (header::HeaderName, &str) = (header::ALLOW, "OPTIONS, POST");
+        let said = |status: StatusCode, text: &str| (status, format!("{text}\n")).into_response();
+        match self {
+            Self::Taken => StatusCode::OK.into_response(),
+            Self::Validated(code) => {
+                axum::Json(serde_json::json!({ "validationResponse": code })).into_response()
+            }
+            Self::Welcome(origin) => {
+                let mut response = (StatusCode::OK, [METHODS]).into_response();
+                response.headers_mut().insert("webhook-allowed-origin", origin);
+                response.headers_mut().insert("webhook-allowed-rate", HeaderValue::from_static("*"));
+                response
+            }
+            Self::NoSuchPath => said(StatusCode::NOT_FOUND, "events are taken at /events"),
+            Self::NoSuchMethod => {
+                (StatusCode::METHOD_NOT_ALLOWED, [METHODS], "only OPTIONS and POST\n").into_response()
+            }
+            Self::Unknown => {
+                let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+                (StatusCode::UNAUTHORIZED, challenge, "the secret is missing or wrong\n").into_response()
+            }
+            Self::WrongType => said(StatusCode::UNSUPPORTED_MEDIA_TYPE, "only JSON in UTF-8"),
+            Self::TooLarge => said(StatusCode::PAYLOAD_TOO_LARGE, "at most 1 MiB"),
+            Self::TooSlow => said(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+            Self::Malformed(what) => said(StatusCode::BAD_REQUEST, &what),
+            Self::Failed => {
+                let wait = [(header::RETRY_AFTER, "10")];
+                (StatusCode::SERVICE_UNAVAILABLE, wait, "not taken in; post it again\n").into_response()
+            }
+        }
+    }
+}
