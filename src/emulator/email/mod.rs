@@ -19,6 +19,7 @@ use super::service::{self, Shared};
 
 pub(super) use engagement::engage;
 pub(super) use state::Email;
+pub(super) use wire::Attachment;
 
 /// Carries the request out. `Err` is a refusal: nothing was done.
 pub(super) fn perform(shared: &Shared, call: &Call<'_>) -> Result<Answer, Box<Answer>> {
