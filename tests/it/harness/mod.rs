@@ -2,6 +2,7 @@
 //!
 //! No mock: the emulator is reached over HTTP, the broker over gRPC. Dropping a [`Rig`] ends all of it.
 
+pub(crate) mod messages;
 mod process;
 
 use std::net::SocketAddr;
@@ -24,7 +25,9 @@ use tonic::transport::{Channel, Endpoint};
 use v1::identity_service_client::IdentityServiceClient;
 use v1::token_service_client::TokenServiceClient;
 
-pub(crate) use self::process::{Broker as BrokerProcess, Emulator, emulator_process};
+pub(crate) use self::process::{
+    Broker as BrokerProcess, Emulator, WEBHOOK_SECRET, emulator_process, emulator_with,
+};
 use crate::redis_server::RedisServer;
 
 /// How a [`Rig`] is built; each field has a sensible default.
