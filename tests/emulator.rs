@@ -15,6 +15,10 @@
 mod emulator_control;
 
 mod emulator {
+    pub(crate) mod chat;
+    pub(crate) mod chat_events;
+    pub(crate) mod chat_lists;
+    pub(crate) mod chat_rules;
     pub(crate) mod control;
     pub(crate) mod control_access;
     pub(crate) mod control_kinds;

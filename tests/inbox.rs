@@ -45,6 +45,11 @@ fn assert_installed(path: &Path, advice: &str) {
 
 /// Runs a program against an emulator of its own and shows what it said.
 async fn run(arguments: &[&str], passes: usize) {
+    run_into(arguments, passes, Path::new("")).await;
+}
+
+/// The same for a program that takes pictures.
+async fn run_into(arguments: &[&str], passes: usize, pictures: &Path) {
     let _turn = TURN.lock().await;
     let node_modules = tools().join("node/node_modules");
     assert_installed(Path::new(CHROMIUM), "install Chromium");
@@ -67,7 +72,7 @@ async fn run(arguments: &[&str], passes: usize) {
         .env("EMULATOR_TLS_URL", url_of(&emulator.connection_string_tls()))
         .env("CONTROL_TOKEN", TOKEN)
         .env("NODE_MODULES", node_modules)
-        .env("PICTURES", Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images"))
+        .env("PICTURES", pictures)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     // Requests are for this machine, whatever proxy the environment names.
@@ -101,9 +106,27 @@ async fn the_page_is_for_keyboards_phones_and_long_lists() {
     run(&["--test", "use.test.mjs"], 5).await;
 }
 
-/// Writes the pictures of the documentation: `cargo test --test inbox -- --ignored`.
+/// Takes the pictures of the documentation; `UPDATE_DOCS=1 cargo test --test inbox pictures` replaces those that are kept.
 #[tokio::test]
-#[ignore = "it writes docs/images, it proves nothing"]
-async fn pictures_for_the_documentation() {
-    run(&["pictures.mjs"], 4).await;
+#[expect(clippy::disallowed_methods, reason = "UPDATE_DOCS asks this test to write the files")]
+async fn the_pictures_of_the_documentation_can_be_taken() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let replaces = std::env::var("UPDATE_DOCS").is_ok_and(|value| value == "1");
+    let folder = if replaces { kept.clone() } else { elsewhere.path().to_owned() };
+    run_into(&["pictures.mjs"], 4, &folder).await;
+    let names = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        let mut names: Vec<_> =
+            entries.map(|entry| (entry.file_name(), entry.metadata().unwrap().len())).collect();
+        names.sort();
+        for (name, bytes) in &names {
+            assert!(
+                (20_000..250_000).contains(bytes),
+                "{name:?} has {bytes} bytes: an empty page, or too large to keep"
+            );
+        }
+        names.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&folder), names(&kept), "the pictures that are kept are those that are taken");
 }

@@ -40,7 +40,7 @@ const LONGEST_CALL: Duration = Duration::from_millis(3 * 100 + 250);
 async fn replica(server: &RedisServer) -> Stores {
     let settings = redis::Settings { timeout: TIMEOUT, ..redis::Settings::default() };
     let url = Secret::new(server.url());
-    redis::open(&settings, url, Secret::new(""), Arc::new(SystemClock), Metrics::new()).await.unwrap()
+    redis::open(&settings, url, Secret::new(""), Arc::new(SystemClock), Metrics::new()).await.unwrap().core
 }
 
 fn user(number: usize) -> UserId {

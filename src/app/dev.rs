@@ -4,7 +4,7 @@
 //! identities of the mapping to the new emulator before the first call; their old tokens are not handed over, because
 //! the new emulator has a new key, and the core issues new ones for it. Used by `cli` and by tests.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::emulator::{self, EmulatorHandle};
 use crate::secret::Secret;
+use crate::webhook;
 
 /// Where everything is, as the ready file says it.
 #[derive(Debug, Clone, Serialize)]
@@ -27,6 +28,9 @@ pub struct Whereabouts {
     /// The admin endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<SocketAddr>,
+    /// Where the broker takes events in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<SocketAddr>,
     /// The emulator over HTTP.
     pub emulator: SocketAddr,
     /// The emulator over HTTPS.
@@ -47,6 +51,7 @@ impl Whereabouts {
         Self {
             grpc: None,
             admin: None,
+            webhook: None,
             emulator: emulator.http_addr(),
             emulator_tls: emulator.tls_addr(),
             connection_string: emulator.connection_string(),
@@ -74,7 +79,14 @@ impl Dev {
         let mut config = config;
         // Before anything else, so that a taken port is told at once.
         let listeners = Listeners::bind(&config).await?;
-        let settings = emulator::Settings { data_dir: Some(data_dir.to_owned()), ..config.emulator.clone() };
+        let mut settings =
+            emulator::Settings { data_dir: Some(data_dir.to_owned()), ..config.emulator.clone() };
+        if settings.webhook_url.is_empty()
+            && let Some(address) = listeners.webhook_addr()
+        {
+            // The listener takes connections from here on, and the broker answers them once it runs.
+            settings.webhook_url = webhook_url(address, &config.webhook.secret);
+        }
         let emulator = emulator::start(settings, Arc::clone(&clock)).await?;
         config.acs.connection_string = Secret::new(emulator.connection_string());
         let app = App::build(&config, clock).await?;
@@ -87,6 +99,7 @@ impl Dev {
         Whereabouts {
             grpc: self.listeners.grpc_addr(),
             admin: self.listeners.admin_addr(),
+            webhook: self.listeners.webhook_addr(),
             ..Whereabouts::of_emulator(&self.emulator)
         }
     }
@@ -102,6 +115,22 @@ impl Dev {
         self.emulator.shutdown().await;
         served
     }
+}
+
+/// Where the emulator posts to, with what it must bring.
+fn webhook_url(address: SocketAddr, secret: &Secret) -> String {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        let loopback =
+            if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    let mut url = format!("http://{address}{}", webhook::PATH);
+    if !secret.is_empty() {
+        let code = percent_encoding::utf8_percent_encode(secret.expose(), percent_encoding::NON_ALPHANUMERIC);
+        url.push_str(&format!("?code={code}"));
+    }
+    url
 }
 
 /// Makes the emulator know every identity of the mapping.

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "emulator")]
 pub mod dev;
+mod messages;
 mod readiness;
 pub mod upstream;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::upstream::Upstream;
 use crate::acs;
@@ -23,9 +25,11 @@ use crate::broker::Broker;
 use crate::broker::ports::Stores;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::grpc::{self, Health};
+use crate::grpc::{self, Cores, Health};
+use crate::messaging::Messaging;
 use crate::metrics::Metrics;
-use crate::store;
+use crate::secret::Secret;
+use crate::{store, webhook};
 
 /// How long work that outlived its callers may go on after the last call has ended.
 const BACKGROUND_WITHIN: Duration = Duration::from_secs(5);
@@ -43,6 +47,12 @@ pub enum StartError {
         /// What the system said.
         #[source]
         source: std::io::Error,
+    },
+    /// Whoever reaches the webhook could forge events.
+    #[error("webhook.address {address} can be reached from other machines, and webhook.secret is not set")]
+    OpenWebhook {
+        /// The address.
+        address: SocketAddr,
     },
     /// The connection string is none. `config` has checked it before.
     #[error("acs.connection_string {0}")]
@@ -87,14 +97,22 @@ pub struct Listeners {
     pub grpc: TcpListener,
     /// For the admin endpoint.
     pub admin: TcpListener,
+    /// For events, if any are taken in.
+    pub webhook: Option<TcpListener>,
 }
 
 impl Listeners {
     /// Listens where the settings say.
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        let webhook = match config.webhook.address() {
+            Some(address) if config.webhook.is_open() => return Err(StartError::OpenWebhook { address }),
+            Some(address) => Some(bind(address, "webhook.address").await?),
+            None => None,
+        };
         Ok(Self {
             grpc: bind(config.server.address, "--grpc-addr or server.address").await?,
             admin: bind(config.admin.address, "--admin-addr or admin.address").await?,
+            webhook,
         })
     }
 
@@ -107,6 +125,11 @@ impl Listeners {
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.local_addr().ok()
     }
+
+    /// Where events are taken in, port filled in.
+    pub fn webhook_addr(&self) -> Option<SocketAddr> {
+        self.webhook.as_ref()?.local_addr().ok()
+    }
 }
 
 async fn bind(address: SocketAddr, mend: &'static str) -> Result<TcpListener, StartError> {
@@ -116,7 +139,12 @@ async fn bind(address: SocketAddr, mend: &'static str) -> Result<TcpListener, St
 /// A broker that is built and does not run yet.
 pub struct App {
     broker: Broker,
+    messaging: Messaging,
+    /// What messaging still does when its callers are gone.
+    tasks: TaskTracker,
     stores: Stores,
+    webhook_secret: Secret,
+    clock: Arc<dyn Clock>,
     server: grpc::Settings,
     chain: Vec<Arc<dyn Authenticator>>,
     metrics: Metrics,
@@ -132,19 +160,34 @@ impl App {
         let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
         let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
-        let stores = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
-        let upstream = Upstream::new(
+        let opened = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
+        let (stores, messages) = (opened.core, opened.messages);
+        let upstream = Arc::new(Upstream::new(
             client,
             config.acs.custom_id,
             config.acs.timeout,
             Arc::clone(&clock),
             metrics.clone(),
+        ));
+        let tasks = TaskTracker::new();
+        let messaging = Messaging::new(
+            config.messages.clone(),
+            messages,
+            Arc::clone(&upstream) as _,
+            Arc::clone(&upstream) as _,
+            Arc::clone(&clock),
+            metrics.clone(),
+            tasks.clone(),
         );
         let broker =
-            Broker::new(config.tokens.clone(), Arc::new(upstream), stores.clone(), clock, metrics.clone());
+            Broker::new(config.tokens.clone(), upstream, stores.clone(), Arc::clone(&clock), metrics.clone());
         Ok(Self {
             broker,
+            messaging,
+            tasks,
             stores,
+            webhook_secret: config.webhook.secret.clone(),
+            clock,
             server: config.server.clone(),
             chain: config.auth.chain(),
             metrics,
@@ -155,6 +198,11 @@ impl App {
     /// The core, for tests and for commands that need no server.
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// SMS, mail and events, for tests.
+    pub fn messaging(&self) -> &Messaging {
+        &self.messaging
     }
 
     /// The store's ports.
@@ -176,8 +224,19 @@ impl App {
     ///
     /// Ends at the latest `server.drain_timeout` and a few seconds after `shutdown`.
     pub async fn run(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { broker, stores, server, chain, metrics, readiness } = self;
-        // Only the broker holds the store from here on.
+        let Self {
+            broker,
+            messaging,
+            tasks,
+            stores,
+            webhook_secret,
+            clock,
+            server,
+            chain,
+            metrics,
+            readiness,
+        } = self;
+        // Only the core holds the store from here on.
         drop(stores);
         let (health, watching, admin_stop) =
             (Health::new(), CancellationToken::new(), CancellationToken::new());
@@ -197,6 +256,15 @@ impl App {
             health.clone(),
             watching.clone(),
         ));
+        let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
+        let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
+        // It ends with the calls: a report that is not taken in now is brought again.
+        let taking_in = listeners.webhook.map(|listener| {
+            let stop = shutdown.child_token();
+            let guard = stop.clone().drop_guard();
+            let (messaging, metrics) = (messaging.clone(), metrics.clone());
+            (guard, tokio::spawn(webhook::serve(listener, webhook_secret, messaging, clock, metrics, stop)))
+        });
         let draining = {
             let (shutdown, readiness) = (shutdown.clone(), readiness.clone());
             let running = watching.clone();
@@ -214,7 +282,7 @@ impl App {
         let serving = grpc::serve(
             listeners.grpc,
             &server,
-            broker.clone().into(),
+            Cores { broker: broker.clone(), messaging: Some(messaging) },
             chain,
             metrics,
             health,
@@ -223,6 +291,19 @@ impl App {
         let served = serving.await;
 
         watching.cancel();
+        if let Some((stop, task)) = taking_in {
+            drop(stop);
+            let _ = task.await;
+        }
+        for task in [follow, look] {
+            let _ = task.await;
+        }
+        tasks.close();
+        if tokio::time::timeout(BACKGROUND_WITHIN, tasks.wait()).await.is_err() {
+            tracing::warn!(
+                "messages were cut off while they were sent; asking again finds out what became of them"
+            );
+        }
         if !broker.shutdown(BACKGROUND_WITHIN).await {
             tracing::warn!(
                 "background work was cut off; what it would have saved is done again on the next call"

@@ -209,13 +209,19 @@ impl Error {
     }
 }
 
+/// Violations that the text names. A status travels in headers, of which clients take 8 KiB.
+const DESCRIBED: usize = 8;
+
 fn describe(violations: &[FieldViolation]) -> String {
     let mut text = String::from("invalid request");
-    for violation in violations {
+    for violation in violations.iter().take(DESCRIBED) {
         text.push_str(": ");
         text.push_str(&violation.field);
         text.push(' ');
         text.push_str(&violation.description);
+    }
+    if violations.len() > DESCRIBED {
+        text.push_str(": and more");
     }
     text
 }

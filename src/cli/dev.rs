@@ -19,8 +19,8 @@ use crate::app::StartError;
 use crate::app::dev::{self, Whereabouts};
 use crate::clock::SystemClock;
 use crate::config::{Given, Purpose, Source};
-use crate::emulator;
 use crate::secret::Secret;
+use crate::{emulator, webhook};
 
 /// Where the emulator listens.
 #[derive(Debug, Args)]
@@ -90,6 +90,9 @@ impl Dev {
             presumed("server.reflection", "true", "dev"),
             presumed("telemetry.format", "pretty", "dev"),
             presumed("store.embedded.path", &store, "dev"),
+            presumed("webhook.address", "127.0.0.1:0", "dev"),
+            presumed("messages.sms.senders", &senders(environment), "dev"),
+            presumed("messages.email.senders", "noreply@contoso.example", "dev"),
         ];
         let backend = self.redis_url.as_ref().map(|_| "redis");
         let flags: Vec<_> = [
@@ -164,6 +167,12 @@ impl Emulator {
     }
 }
 
+/// What the emulated resource owns, unless it is set otherwise.
+fn senders(environment: &BTreeMap<String, String>) -> String {
+    let set = environment.get("ACS_BROKER__EMULATOR__SENDERS").filter(|text| !text.is_empty());
+    set.cloned().unwrap_or_else(|| emulator::Settings::default().senders)
+}
+
 /// The token in a file, without the line break that editors add.
 fn control_token(path: &Path) -> Result<Secret, Stop> {
     let text = std::fs::read_to_string(path).map_err(|error| {
@@ -206,6 +215,13 @@ fn welcome(io: &mut Io<'_>, whereabouts: &Whereabouts, data: &DataDir) -> Result
     )?;
     writeln!(io.out, "  gRPC               {grpc}")?;
     writeln!(io.out, "  admin              http://{admin}  (/livez /readyz /metrics)")?;
+    if let Some(webhook) = whereabouts.webhook {
+        writeln!(
+            io.out,
+            "  webhook            http://{webhook}{}  (the emulator posts there)",
+            webhook::PATH
+        )?;
+    }
     print_emulator(io, whereabouts)?;
     let kept = if data.temporary { "gone when this ends; keep it with --data-dir" } else { "kept" };
     writeln!(io.out, "  data               {}  ({kept})", data.path.display())?;

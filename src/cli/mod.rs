@@ -4,8 +4,11 @@
 //! process; only [`main`] touches the process itself. Nothing here decides about identities or tokens.
 
 mod check;
+mod delivery;
 #[cfg(feature = "emulator")]
 mod dev;
+mod email;
+mod event;
 mod health;
 mod identity;
 mod lines;
@@ -15,6 +18,7 @@ mod paste;
 mod remote;
 mod serve;
 mod settings;
+mod sms;
 mod token;
 
 use std::collections::BTreeMap;
@@ -30,7 +34,7 @@ use self::output::{Exit, Io, Stop};
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong command line or settings; 3 not found; \
                           4 not now, the same command may succeed later.";
 
-/// A gRPC broker for Azure Communication Services identities and access tokens.
+/// A gRPC broker for Azure Communication Services: identities, access tokens and messages.
 #[derive(Debug, Parser)]
 #[command(name = "acs-broker", version, after_help = EXIT_CODES)]
 struct Cli {
@@ -58,6 +62,15 @@ enum Command {
     /// Look up, create, delete, import and export identities.
     #[command(subcommand)]
     Identity(identity::Command),
+    /// Send SMS, ask what became of them, and look after opt-outs.
+    #[command(subcommand)]
+    Sms(sms::Command),
+    /// Send e-mail and ask what became of it.
+    #[command(subcommand)]
+    Email(email::Command),
+    /// Watch what happens to messages and in chat threads.
+    #[command(subcommand)]
+    Event(event::Command),
 }
 
 /// Runs the command line of this process.
@@ -93,6 +106,9 @@ fn run(
     let as_json = match &cli.command {
         Command::Token(command) => command.remote().json,
         Command::Identity(command) => command.remote().json,
+        Command::Sms(command) => command.remote().json,
+        Command::Email(command) => command.remote().json,
+        Command::Event(command) => command.remote().json,
         _ => false,
     };
     let ended = match &cli.command {
@@ -105,6 +121,9 @@ fn run(
         Command::Healthcheck(command) => command.run(environment, io),
         Command::Token(command) => one_call(command.run(io)),
         Command::Identity(command) => one_call(command.run(io)),
+        Command::Sms(command) => one_call(command.run(io)),
+        Command::Email(command) => one_call(command.run(io)),
+        Command::Event(command) => one_call(command.run(io)),
     };
     let ended = ended.and_then(|exit| io.out.flush().map(|()| exit).map_err(Stop::from));
     match ended {

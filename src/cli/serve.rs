@@ -69,10 +69,12 @@ impl Serve {
             let stop = stop_on_signal()?;
             let listeners = Listeners::bind(&config).await?;
             let (grpc, admin) = (listeners.grpc_addr(), listeners.admin_addr());
+            let webhook = listeners.webhook_addr();
             let app = App::build(&config, Arc::new(SystemClock)).await?;
             tracing::info!(
                 grpc = grpc.map(tracing::field::display),
                 admin = admin.map(tracing::field::display),
+                webhook = webhook.map(tracing::field::display),
                 version = env!("CARGO_PKG_VERSION"),
                 "acs-broker is listening"
             );

@@ -179,7 +179,3 @@ impl Teller {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "event_tests.rs"]
-mod tests;

@@ -19,6 +19,9 @@ pub(crate) const DOMAIN: &str = "acsbroker";
 /// `ResourceInfo.resource_type` of a user's identity.
 const IDENTITY: &str = "acsbroker.v1.Identity";
 
+/// Violations that are listed: a status travels in headers, of which clients take 8 KiB.
+const MAX_VIOLATIONS: usize = 24;
+
 /// What the transport refuses before, or instead of, asking the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -134,7 +137,8 @@ impl Failure {
         match row.detail {
             Detail::None | Detail::Metadata(_) => {}
             Detail::BadRequest(violations) => {
-                let fields = violations.iter().map(|field| BadField::new(&field.field, &field.description));
+                let fields = violations.iter().take(MAX_VIOLATIONS);
+                let fields = fields.map(|field| BadField::new(&field.field, &field.description));
                 details.set_bad_request(fields.collect::<Vec<_>>());
             }
             Detail::RetryInfo(delay) => {
@@ -161,7 +165,7 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
         Error::InvalidField(violations) => (
             Code::InvalidArgument,
             Detail::BadRequest(violations),
-            "Mend the fields named in BadRequest; all violations are reported together. Do not retry as it is.",
+            "Mend the fields named in BadRequest, at most 24 at a time, and then perhaps others. Do not retry as it is.",
         ),
         Error::CallerUnauthenticated => (
             Code::Unauthenticated,
@@ -181,7 +185,7 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
         Error::AcsLimitReached { retry_after } => (
             Code::ResourceExhausted,
             Detail::RetryInfo(*retry_after),
-            "Retry after RetryInfo: a published limit of ACS is used up, by you or by all callers together. Nothing was sent.",
+            "Retry after the delay in RetryInfo with the same `request_id`. You have had your share of a published limit of ACS, or all callers together have used it up. Nothing was sent.",
         ),
         Error::ChannelNotConfigured { .. } => (
             Code::FailedPrecondition,
@@ -190,7 +194,7 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
                 subject: "messages",
                 description: "no sender is configured for this channel",
             },
-            "Ask the operator of the broker to configure senders (`messages.sms.senders`, `messages.email.senders`).",
+            "Ask the operator of the broker to set senders (`messages.sms.senders`, `messages.email.senders`). Nothing was sent.",
         ),
         Error::RecipientNotAllowed => (
             Code::FailedPrecondition,
@@ -199,22 +203,23 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
                 subject: "messages",
                 description: "a recipient is not on the list of those that may be reached",
             },
-            "Outside production the operator lists who may be reached. Nothing was sent, to nobody.",
+            "Do not retry as it is: the operator lists who may be reached from here. Nothing was sent, not to the other recipients either.",
         ),
         Error::MessageNotFound => (
             Code::NotFound,
             Detail::None,
-            "You sent no such message, or so long ago that it is forgotten (`messages.retention`).",
+            "You sent no such message, or longer ago than it is remembered (`messages.retention`). After a SendSms or \
+             SendEmail without an answer it means that nothing was sent.",
         ),
         Error::OutcomeUnknown { retry_after, .. } => (
             Code::Unavailable,
             Detail::RetryInfo(*retry_after),
-            "It was sent and no answer came. Retry with the same `request_id`: that finds out what became of it and sends nothing twice.",
+            "Retry after the delay in RetryInfo with the same `request_id`: that finds out what became of it and sends nothing twice. With another `request_id` it would be sent again.",
         ),
         Error::CursorExpired => (
             Code::OutOfRange,
             Detail::None,
-            "Events after this cursor are no longer kept. Watch without a cursor, and ask for what you miss with GetSms and GetEmail.",
+            "Watch without a cursor, and ask GetSms and GetEmail for what you may have missed.",
         ),
         Error::ConcurrentChange => {
             (Code::Aborted, Detail::None, "Repeat the whole operation, from reading the identity on.")

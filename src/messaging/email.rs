@@ -13,7 +13,7 @@ use super::limits::{self, Bucket};
 use super::ports::{Attachment, ChannelError, Mail, MailProgress};
 use super::record::{Fingerprint, Known, Record};
 use super::types::{Channel, EmailAddress, Failure, MessageId, MessageName, Outcome, State};
-use super::{ASK_AGAIN, Messaging, report as log, safety};
+use super::{ASK_AGAIN, Messaging, media, report as log, safety};
 use crate::broker::error::{Error, FieldViolation};
 use crate::broker::types::Caller;
 use crate::clock::Timestamp;
@@ -435,6 +435,8 @@ fn check_content(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
         }
         if file.content.is_empty() {
             wrong(at("content"), "must not be empty");
+        } else if is_type && media::is_a_lie(&file.content_type, &file.content) {
+            wrong(at("content_type"), "must be the type of the content, which begins otherwise");
         }
         let is_id = |id: &String| {
             (1..=128).contains(&id.len())

@@ -254,6 +254,11 @@ impl Messaging {
         Ok(Watch { messaging: self.clone(), at, kinds, grown })
     }
 
+    /// Whether anybody watches on this replica.
+    pub fn is_watched(&self) -> bool {
+        self.0.tail.0.receiver_count() > 0
+    }
+
     /// Looks whether the log grew on another replica; for a task that does it now and then. Returns the log's end.
     pub async fn look_at_the_log(&self, known: Option<&Cursor>) -> Result<Cursor, Error> {
         let end = self.0.stores.events.end().await?;

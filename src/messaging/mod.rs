@@ -8,6 +8,7 @@
 mod email;
 mod events;
 mod limits;
+mod media;
 pub mod ports;
 mod record;
 mod safety;

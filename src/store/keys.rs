@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::broker::ports::LedgerKey;
 use crate::broker::types::{IdentityId, TokenKey, UserId};
+use crate::messaging::types::MessageId;
 
 /// The version of the layout, part of every key: another layout would not see these keys at all.
 const LAYOUT: &str = "1";
@@ -119,6 +120,43 @@ impl Keys {
     pub(crate) fn fence(&self, name: &str) -> String {
         let Bucket(bucket) = Bucket::of(name);
         format!("{}{{{bucket:02x}}}:f", self.root)
+    }
+
+    /// The record of a message: a slot of its own.
+    pub(crate) fn message(&self, id: &MessageId) -> String {
+        format!("{}m:{}", self.root, hash(&[id.as_str()]))
+    }
+
+    /// The message that an id of ACS belongs to, and one of the 16 groups that key is in, each one slot.
+    pub(crate) fn link(&self, upstream: &str) -> (u8, String) {
+        let Bucket(bucket) = Bucket::of(upstream);
+        let group = bucket >> 4;
+        (group, format!("{}{{n{group:x}}}:n:{}", self.root, hash(&[upstream])))
+    }
+
+    /// The sorted set of messages to be looked at, by when.
+    pub(crate) fn due(&self) -> String {
+        format!("{}d", self.root)
+    }
+
+    /// The stream of events.
+    pub(crate) fn events(&self) -> String {
+        format!("{}{{e}}:s", self.root)
+    }
+
+    /// What the log of events is and where it ends: the same slot as the stream.
+    pub(crate) fn events_head(&self) -> String {
+        format!("{}{{e}}:h", self.root)
+    }
+
+    /// The key an event was appended under: the same slot as the stream.
+    pub(crate) fn event_key(&self, key: &str) -> String {
+        format!("{}{{e}}:q:{}", self.root, hash(&[key]))
+    }
+
+    /// The fair budget of that name.
+    pub(crate) fn fair_budget(&self, name: &str) -> String {
+        format!("{}w:{}", self.root, hash(&[name]))
     }
 
     /// The marker that says this store was set up, so that an emptied one is noticed.

@@ -1,11 +1,14 @@
-//! Where the mapping and the tokens live: the core's five store ports, over one embedded file or over Redis.
+//! Where the mapping, the tokens and the messages live: the core's five store ports and messaging's three, over one
+//! embedded file or over Redis.
 //!
 //! It decides nothing about freshness or revocation; it keeps what the ports' contracts promise, the same on every
 //! backend (`contract` holds them to it). Used by `app`, which opens it, and by tests, which take [`memory`].
 
 pub mod codec;
 pub mod embedded;
+mod fair;
 mod keys;
+mod records;
 pub mod redis;
 
 #[cfg(test)]
@@ -20,6 +23,7 @@ use serde::Deserialize;
 pub use self::embedded::memory;
 use crate::broker::ports::Stores;
 use crate::clock::Clock;
+use crate::messaging::ports::MessageStores;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 
@@ -56,6 +60,15 @@ impl Settings {
     }
 }
 
+/// An open store: what each part of the program sees of it.
+#[derive(Clone)]
+pub struct Opened {
+    /// The ports of the core.
+    pub core: Stores,
+    /// The ports of messaging.
+    pub messages: MessageStores,
+}
+
 /// Why the store cannot be opened. Each text says what is wrong and what to do, and shows nothing secret.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -78,7 +91,7 @@ pub async fn open(
     redis_password: Secret,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-) -> Result<Stores, OpenError> {
+) -> Result<Opened, OpenError> {
     match settings.backend {
         Backend::Embedded => {
             let settings = settings.embedded.clone();

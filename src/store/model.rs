@@ -252,7 +252,7 @@ async fn agree(
             Operation::Elapse { seconds } => clock.advance(Duration::from_secs(seconds)),
             Operation::Reopen => {
                 // In this order: the file is locked until the last handle is gone.
-                let before = std::mem::replace(&mut stores, embedded::memory(clock.clone()));
+                let before = std::mem::replace(&mut stores, embedded::memory(clock.clone()).core);
                 drop(before);
                 match reopen() {
                     Some(opened) => stores = opened,
@@ -276,7 +276,7 @@ proptest! {
         // What is in memory cannot be opened again.
         let operations =
             operations.into_iter().filter(|operation| !matches!(operation, Operation::Reopen)).collect();
-        run(agree(operations, clock.clone(), embedded::memory(clock), || None));
+        run(agree(operations, clock.clone(), embedded::memory(clock).core, || None));
     }
 
     #[test]
@@ -286,7 +286,7 @@ proptest! {
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000)));
         let folder = tempfile::tempdir().unwrap();
         let settings = embedded::Settings { path: folder.path().join("model.redb") };
-        let open = || embedded::open(&settings, clock.clone(), Metrics::new()).unwrap();
+        let open = || embedded::open(&settings, clock.clone(), Metrics::new()).unwrap().core;
         run(agree(operations, clock.clone(), open(), || Some(open())));
     }
 }

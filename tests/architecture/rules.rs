@@ -22,7 +22,20 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ("broker", &["clock", "duration", "metrics", "retry", "secret"]),
     ("messaging", &["broker", "clock", "duration", "metrics", "retry", "secret"]),
     // 4: adapters. `acs` and `emulator` know neither the core nor each other.
-    ("store", &["broker::ports", "broker::types", "clock", "duration", "metrics", "retry", "secret"]),
+    (
+        "store",
+        &[
+            "broker::ports",
+            "broker::types",
+            "clock",
+            "duration",
+            "messaging::ports",
+            "messaging::types",
+            "metrics",
+            "retry",
+            "secret",
+        ],
+    ),
     ("auth", &["broker::types", "clock", "duration", "metrics", "retry", "secret"]),
     ("acs", &["clock", "duration", "retry", "secret"]),
     ("emulator", &["clock", "duration", "retry", "secret"]),
@@ -74,7 +87,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     // HTTP.
     ("reqwest", &["acs", "auth::jwks", "emulator::events"]),
     ("url", &["acs", "auth", "store::redis", "emulator"]),
-    ("percent_encoding", &["acs", "emulator", "webhook"]),
+    ("percent_encoding", &["acs", "app", "emulator", "webhook"]),
     ("axum", &["admin", "emulator", "webhook"]),
     ("hyper", &["acs", "grpc", "admin", "emulator", "webhook"]),
     ("hyper_util", &["grpc", "admin", "emulator", "webhook"]),

@@ -7,9 +7,13 @@ use acs_broker::auth::{Authenticator, Unauthenticated};
 use acs_broker::broker::{self, Broker};
 use acs_broker::clock::SystemClock;
 use acs_broker::grpc::proto::v1;
+use acs_broker::grpc::proto::v1::email_service_client::EmailServiceClient;
+use acs_broker::grpc::proto::v1::event_service_client::EventServiceClient;
 use acs_broker::grpc::proto::v1::identity_service_client::IdentityServiceClient;
+use acs_broker::grpc::proto::v1::sms_service_client::SmsServiceClient;
 use acs_broker::grpc::proto::v1::token_service_client::TokenServiceClient;
-use acs_broker::grpc::{self, Health, ServeError, Settings};
+use acs_broker::grpc::{self, Cores, Health, ServeError, Settings};
+use acs_broker::messaging::Messaging;
 use acs_broker::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -20,9 +24,13 @@ use tonic::{Code, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::ServiceExt;
 
+use crate::messages::{self, World};
 use crate::ports::{Acs, Store};
 
 pub struct Server {
+    /// The ports of messaging, and messaging over them.
+    pub world: Arc<World>,
+    pub messaging: Messaging,
     pub acs: Arc<Acs>,
     pub store: Arc<Store>,
     pub metrics: Metrics,
@@ -45,6 +53,14 @@ pub fn listen() {
 }
 
 pub async fn start(chain: Vec<Arc<dyn Authenticator>>, settings: Settings) -> Server {
+    start_messaging(chain, settings, messages::settings()).await
+}
+
+pub async fn start_messaging(
+    chain: Vec<Arc<dyn Authenticator>>,
+    settings: Settings,
+    messages: acs_broker::messaging::Settings,
+) -> Server {
     listen();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -57,17 +73,19 @@ pub async fn start(chain: Vec<Arc<dyn Authenticator>>, settings: Settings) -> Se
         Arc::new(SystemClock),
         metrics.clone(),
     );
+    let world = Arc::new(World::default());
+    let messaging = world.messaging(messages);
     let served = tokio::spawn(grpc::serve(
         listener,
         &settings,
-        broker.into(),
+        Cores { broker, messaging: Some(messaging.clone()) },
         chain,
         metrics.clone(),
         health.clone(),
         shutdown.clone(),
     ));
     health.set_serving(true);
-    Server { acs, store, metrics, health, shutdown, served, address }
+    Server { world, messaging, acs, store, metrics, health, shutdown, served, address }
 }
 
 pub async fn start_default() -> Server {
@@ -95,6 +113,18 @@ impl Server {
 
     pub async fn identities(&self) -> IdentityServiceClient<Channel> {
         IdentityServiceClient::new(self.channel().await)
+    }
+
+    pub async fn sms(&self) -> SmsServiceClient<Channel> {
+        SmsServiceClient::new(self.channel().await)
+    }
+
+    pub async fn email(&self) -> EmailServiceClient<Channel> {
+        EmailServiceClient::new(self.channel().await)
+    }
+
+    pub async fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel().await)
     }
 
     /// Sends any HTTP request there is.

@@ -7,10 +7,14 @@
 )]
 
 mod connections;
+mod email;
 mod errors;
+mod events;
 mod harness;
 mod import;
 mod lifecycle;
 mod logs;
+mod messages;
 mod ports;
 mod requests;
+mod sms;

@@ -141,7 +141,7 @@ async fn by_the_request(seen: &mut Seen) {
 
     // With customId, ACS answers the identity it made before; the mapping says it is another user's by now.
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let stores = acs_broker::store::memory(clock);
+    let stores = acs_broker::store::memory(clock).core;
     let acs = acs::Settings { custom_id: acs::CustomId::Plain, ..acs_settings() };
     let rig = Rig::start(Wish { acs, stores: Some(stores.clone()), ..Wish::default() }).await;
     rig.tokens().issue_token(chat("alice")).await.unwrap();

@@ -10,7 +10,7 @@ use crate::harness::{Rig, Wish, chat};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_the_old_key_is_replaced_before_that_key_goes() {
-    let stores = acs_broker::store::memory(Arc::new(SystemClock));
+    let stores = acs_broker::store::memory(Arc::new(SystemClock)).core;
     let before = Rig::start(Wish { stores: Some(stores.clone()), ..Wish::default() }).await;
     let acs = &before.emulator;
     let old = before.tokens().issue_token(chat("alice")).await.unwrap().into_inner();

@@ -92,7 +92,12 @@ impl Events {
         for (webhook, url) in webhooks.into_iter().zip(urls) {
             let client = Client::new(&url)?;
             // Each has its own stream of chance: the tasks run at the same time, and a seeded run must not depend on how.
-            new.push((webhook, url, client, Random::new(Some(u64::from_le_bytes(shared.events.random.bytes())))));
+            new.push((
+                webhook,
+                url,
+                client,
+                Random::new(Some(u64::from_le_bytes(shared.events.random.bytes()))),
+            ));
         }
         let events = &shared.events;
         let mut couriers = Vec::new();

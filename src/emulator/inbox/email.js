@@ -132,15 +132,15 @@ function recipients(message) {
   const { detail: { to, cc, bcc, deliveries } } = message;
   const rows = [['To', to], ['Cc', cc], ['Bcc', bcc]].flatMap(([kind, list]) => list.map((one) => ({ kind, one })));
   return el('div', { class: 'scroll' }, el('table', {},
-    el('thead', {}, el('tr', {}, ['', 'Recipient', 'Delivery', ''].map((text) => el('th', { scope: 'col', text })))),
+    el('thead', {}, el('tr', {}, ['As', 'Recipient', 'Delivery', 'Report that it was'].map((text) => el('th', { scope: 'col', text })))),
     el('tbody', {}, rows.map(({ kind, one }) => {
       const delivery = deliveries.find((each) => each.recipient.toLowerCase() === one.address.toLowerCase());
       const engage = (type) => el('button', {
-        type: 'button', class: 'plain', onclick: () => act('Reported.', () => request(`emails/${encodeURIComponent(message.id)}/engagement`, { method: 'POST', body: { recipient: one.address, type } })),
-      }, type === 'view' ? 'Say it was opened' : 'Say a link was clicked');
-      return el('tr', {}, el('td', { text: kind }), el('td', { text: person(one) }),
+        type: 'button', class: 'plain', title: 'Report it, as the recipient’s mail program would', onclick: () => act('Reported.', () => request(`emails/${encodeURIComponent(message.id)}/engagement`, { method: 'POST', body: { recipient: one.address, type } })),
+      }, type === 'view' ? 'Opened' : 'Clicked');
+      return el('tr', {}, el('td', { class: 'tight', text: kind }), el('td', { text: person(one) }),
         el('td', {}, delivery ? chip(delivery.status) : chip('pending'), delivery?.details ? ` ${delivery.details}` : ''),
-        el('td', {}, engage('view'), ' ', engage('click')));
+        el('td', { class: 'tight' }, engage('view'), ' ', engage('click')));
     }))));
 }
 

@@ -5,6 +5,7 @@
 //! other programs: they generate their own client from `proto/`.
 
 mod failure;
+mod messages;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 pub use self::failure::Failure;
+pub use self::messages::{Delivery, Events, Happening, Message, Name, NewEmail, NewSms, OptOut};
 use super::proto::v1;
 use crate::broker::types::Scope;
 use crate::clock::Timestamp;

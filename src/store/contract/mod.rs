@@ -21,7 +21,9 @@ use crate::broker::types::{
     AccessToken, CachedToken, IdentityId, IdentityRecord, KeyId, Scope, ScopeSet, TokenKey, UserId, Validity,
 };
 use crate::clock::{Clock, ManualClock, SystemClock, Timestamp};
+use crate::messaging::ports::MessageStores;
 use crate::secret::Secret;
+use crate::store::Opened;
 
 /// How the time of a backend passes.
 pub(crate) enum Time {
@@ -35,6 +37,7 @@ pub(crate) enum Time {
 /// One backend under test.
 pub(crate) struct Harness {
     pub(crate) stores: Stores,
+    pub(crate) messages: MessageStores,
     pub(crate) time: Time,
     /// What must live as long as the stores: a server, a folder.
     _keep: Box<dyn Any + Send + Sync>,
@@ -43,8 +46,9 @@ pub(crate) struct Harness {
 }
 
 impl Harness {
-    pub(crate) fn new(stores: Stores, time: Time, keep: impl Any + Send + Sync) -> Self {
-        Self { stores, time, _keep: Box::new(keep), run: rand::random(), names: AtomicU64::new(0) }
+    pub(crate) fn new(opened: Opened, time: Time, keep: impl Any + Send + Sync) -> Self {
+        let Opened { core: stores, messages } = opened;
+        Self { stores, messages, time, _keep: Box::new(keep), run: rand::random(), names: AtomicU64::new(0) }
     }
 
     /// A name nobody used before.

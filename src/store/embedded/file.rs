@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableError};
 
-use super::tables::{FORMAT, FORMAT_ENTRY, Tables, all_there, meta};
+use super::tables::{
+    FORMAT, FORMAT_ENTRY, LOG_LAST, LOG_NAME, MESSAGING_ENTRY, Tables, all_there, messaging_all_there, meta,
+};
 
 /// Memory for pages of the file; what does not fit is read again, usually from the system's page cache.
 const CACHE_BYTES: usize = 64 << 20;
@@ -186,7 +188,13 @@ fn check_format(database: &Database, path: &Path) -> Result<(), OpenError> {
         Some(&[found, ..]) if found > FORMAT => return Err(OpenError::Newer { path: path.into(), found }),
         _ => return Err(OpenError::Foreign(path.into())),
     }
-    all_there(&transaction).map_err(|error| damaged(error.into()))
+    all_there(&transaction).map_err(|error| damaged(error.into()))?;
+    if meta.get(MESSAGING_ENTRY).map_err(|error| damaged(error.into()))?.is_some() {
+        return messaging_all_there(&transaction).map_err(|error| damaged(error.into()));
+    }
+    // Written before there was messaging: nothing is lost by starting that part empty.
+    drop((format, meta, transaction));
+    initialise(database).map_err(failed)
 }
 
 /// Makes a new store under a name of its own and renames it when it is complete and on disk.
@@ -231,6 +239,11 @@ pub(super) fn initialise(database: &Database) -> Result<(), redb::Error> {
     {
         let mut tables = Tables::open(&transaction)?;
         tables.meta.insert(FORMAT_ENTRY, [FORMAT].as_slice())?;
+        tables.meta.insert(MESSAGING_ENTRY, [1].as_slice())?;
+        // Every log has a name of its own, so that a cursor of another one is noticed.
+        let name = format!("{:016x}", rand::random::<u64>());
+        tables.event_log.insert(LOG_NAME, name.as_bytes())?;
+        tables.event_log.insert(LOG_LAST, 0u64.to_be_bytes().as_slice())?;
     }
     transaction.commit()?;
     Ok(())

@@ -1,6 +1,6 @@
-//! Keeps the embedded file from growing without bound: expired tokens and requests go, a few with every write.
+//! Keeps the embedded file from growing without bound: what has expired goes, a little with every write.
 //!
-//! It must never touch the mapping, and never a request whose time is not over.
+//! It must never touch the mapping, and never a request or a message whose time is not over.
 
 use redb::ReadableTable;
 
@@ -14,11 +14,17 @@ pub(super) struct Bounds {
     pub(super) tokens: u64,
     /// Requests in the ledger; over it, new ones are refused, because forgetting one could repeat its effect.
     pub(super) requests: u64,
+    /// Messages; over it, new ones are refused, for the same reason.
+    pub(super) messages: u64,
+    /// Links; over it, those that expire first go, and with them only news of a delivery.
+    pub(super) links: u64,
+    /// Events, and keys of events; over it, the oldest go.
+    pub(super) events: u64,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { tokens: 1_000_000, requests: 1_000_000 }
+        Self { tokens: 1_000_000, requests: 1_000_000, messages: 1_000_000, links: 4_000_000, events: 1_000_000 }
     }
 }
 
@@ -33,22 +39,50 @@ pub(super) fn drop_expired(
 ) -> Result<(), redb::Error> {
     use redb::ReadableTableMetadata;
 
-    let surplus = usize::try_from(tables.tokens.len()?.saturating_sub(bounds.tokens)).unwrap_or(usize::MAX);
+    let surplus = tables.tokens.len()?.saturating_sub(bounds.tokens);
+    expire(&mut tables.token_expiry, &mut tables.tokens, now, surplus)?;
+    expire(&mut tables.ledger_expiry, &mut tables.ledger, now, 0)?;
+    expire(&mut tables.message_expiry, &mut tables.messages, now, 0)?;
+    let surplus = tables.links.len()?.saturating_sub(bounds.links);
+    expire(&mut tables.link_expiry, &mut tables.links, now, surplus)?;
+    let surplus = tables.event_keys.len()?.saturating_sub(bounds.events);
+    expire(&mut tables.event_key_expiry, &mut tables.event_keys, now, surplus)?;
+    drop_events(tables, now, bounds.events)
+}
+
+type Writable<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
+
+/// Removes what has expired, and the first `surplus` whether they have or not.
+fn expire(
+    expiry: &mut Writable<'_>,
+    entries: &mut Writable<'_>,
+    now: Timestamp,
+    surplus: u64,
+) -> Result<(), redb::Error> {
+    let surplus = usize::try_from(surplus).unwrap_or(usize::MAX);
     for count in 0..AT_ONCE {
-        let Some(due) = first_key(&tables.token_expiry)? else { break };
+        let Some(due) = first_key(expiry)? else { break };
         if count >= surplus && !is_past(&due, now) {
             break;
         }
-        tables.token_expiry.remove(due.as_slice())?;
-        tables.tokens.remove(key_part(&due))?;
+        expiry.remove(due.as_slice())?;
+        entries.remove(key_part(&due))?;
     }
-    for _ in 0..AT_ONCE {
-        let Some(due) = first_key(&tables.ledger_expiry)? else { break };
-        if !is_past(&due, now) {
+    Ok(())
+}
+
+/// Removes events from the front of the log, never from its middle: a reader sees a gap there only.
+fn drop_events(tables: &mut Tables<'_>, now: Timestamp, most: u64) -> Result<(), redb::Error> {
+    use redb::ReadableTableMetadata;
+
+    let surplus = usize::try_from(tables.events.len()?.saturating_sub(most)).unwrap_or(usize::MAX);
+    for count in 0..AT_ONCE {
+        let first = tables.events.first()?.map(|(key, event)| (key.value().to_vec(), is_past(event.value(), now)));
+        let Some((key, is_past)) = first else { break };
+        if count >= surplus && !is_past {
             break;
         }
-        tables.ledger_expiry.remove(due.as_slice())?;
-        tables.ledger.remove(key_part(&due))?;
+        tables.events.remove(key.as_slice())?;
     }
     Ok(())
 }
@@ -59,7 +93,7 @@ fn first_key(
     Ok(table.first()?.map(|(key, _)| key.value().to_vec()))
 }
 
-/// Whether the time in an expiry key has come.
+/// Whether the time that the bytes start with has come.
 fn is_past(due: &[u8], now: Timestamp) -> bool {
     due < expiry_key(now.as_millis().saturating_add(1), &[]).as_slice()
 }

@@ -6,11 +6,14 @@
 //! It must never start empty over a file that held something (`file`).
 
 mod budget;
+mod events;
+mod fair;
 mod file;
 mod housekeeping;
 mod leases;
 mod ledger;
 mod mapping;
+mod messages;
 mod tables;
 mod tokens;
 mod writer;
@@ -28,7 +31,9 @@ use self::tables::Tables;
 use self::writer::{Engine, Failure, Keep, Writer};
 use crate::broker::ports::{StoreError, StoreProblem, Stores};
 use crate::clock::Clock;
+use crate::messaging::ports::MessageStores;
 use crate::metrics::Metrics;
+use crate::store::Opened;
 
 /// `[store.embedded]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -49,11 +54,12 @@ impl Settings {
     }
 }
 
-/// One open store; all five ports.
+/// One open store; all eight ports.
 struct Embedded {
     engine: Arc<Engine>,
     writer: Writer,
     budgets: budget::Budgets,
+    fair_budgets: fair::FairBudgets,
     leases: leases::Leases,
     bounds: Bounds,
     metrics: Metrics,
@@ -67,6 +73,7 @@ impl Embedded {
             engine,
             writer,
             budgets: budget::Budgets::default(),
+            fair_budgets: fair::FairBudgets::default(),
             leases: leases::Leases::default(),
             bounds,
             metrics,
@@ -74,15 +81,16 @@ impl Embedded {
         }
     }
 
-    fn into_stores(self) -> Stores {
+    fn into_opened(self) -> Opened {
         let all = Arc::new(self);
-        Stores {
+        let core = Stores {
             identities: all.clone(),
             tokens: all.clone(),
             ledger: all.clone(),
             budget: all.clone(),
-            leases: all,
-        }
+            leases: all.clone(),
+        };
+        Opened { core, messages: MessageStores { messages: all.clone(), events: all.clone(), budgets: all } }
     }
 
     /// Writes, and counts how long it took. Reads are not counted: they take less time than counting them.
@@ -121,7 +129,7 @@ impl Embedded {
 }
 
 /// Opens the store in the file of the settings, creating it only if there is none. Blocks while it reads the file.
-pub fn open(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Stores, OpenError> {
+pub fn open(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Opened, OpenError> {
     open_bounded(settings, clock, metrics, Bounds::default())
 }
 
@@ -130,7 +138,7 @@ fn open_bounded(
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     bounds: Bounds,
-) -> Result<Stores, OpenError> {
+) -> Result<Opened, OpenError> {
     let path = settings.path.clone();
     let database = file::open(&path)?;
     let failed = |source: redb::Error| OpenError::Failed { path: path.clone(), source };
@@ -140,7 +148,7 @@ fn open_bounded(
     let mut store = Embedded::new(engine, writer, bounds, metrics);
     let id = FileId::at(&path).map_err(|source| OpenError::Inaccessible { path: path.clone(), source })?;
     store.file = id.map(|id| (path.clone(), id));
-    Ok(store.into_stores())
+    Ok(store.into_opened())
 }
 
 /// A store in memory, empty, with the same code but for the file and the writer's thread. For tests and simulations.
@@ -148,11 +156,11 @@ fn open_bounded(
 /// # Panics
 /// If the engine cannot make an empty database in memory, which only a lack of memory can cause.
 #[expect(clippy::expect_used, reason = "an empty database in memory has no I/O that could fail")]
-pub fn memory(clock: Arc<dyn Clock>) -> Stores {
+pub fn memory(clock: Arc<dyn Clock>) -> Opened {
     let bounds = Bounds::default();
     let database = file::in_memory().expect("memory has no I/O errors");
     let engine = Arc::new(Engine::new(database, clock, bounds).expect("memory has no I/O errors"));
-    Embedded::new(engine, Writer::inline(), bounds, Metrics::new()).into_stores()
+    Embedded::new(engine, Writer::inline(), bounds, Metrics::new()).into_opened()
 }
 
 #[cfg(test)]

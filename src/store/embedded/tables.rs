@@ -18,6 +18,15 @@ pub(super) const FORMAT: u8 = 1;
 /// The entry of `meta` that holds the format, as one byte.
 pub(super) const FORMAT_ENTRY: &[u8] = b"format";
 
+/// The entry of `meta` that says that the tables of messaging were made: files of before it have none.
+pub(super) const MESSAGING_ENTRY: &[u8] = b"messaging";
+
+/// The entry of `event_log` with the name of the log.
+pub(super) const LOG_NAME: &[u8] = b"name";
+
+/// The entry of `event_log` with the number of the last event, 8 bytes.
+pub(super) const LOG_LAST: &[u8] = b"last";
+
 /// User id → identity record.
 const IDENTITIES: Definition = TableDefinition::new("identities");
 /// ACS id → user id.
@@ -30,6 +39,26 @@ const TOKEN_EXPIRY: Definition = TableDefinition::new("token_expiry");
 const LEDGER: Definition = TableDefinition::new("ledger");
 /// End of its time, digest of the request's name → nothing.
 const LEDGER_EXPIRY: Definition = TableDefinition::new("ledger_expiry");
+/// Message id → end of its time, message record.
+const MESSAGES: Definition = TableDefinition::new("messages");
+/// End of its time, message id → nothing.
+const MESSAGE_EXPIRY: Definition = TableDefinition::new("message_expiry");
+/// Id at ACS → end of its time, link.
+const LINKS: Definition = TableDefinition::new("links");
+/// End of its time, id at ACS → nothing.
+const LINK_EXPIRY: Definition = TableDefinition::new("link_expiry");
+/// Message id → when it is due.
+const DUE: Definition = TableDefinition::new("due");
+/// When it is due, message id → nothing.
+const DUE_ORDER: Definition = TableDefinition::new("due_order");
+/// Number of the event, from 1 without a gap → end of its time, event.
+const EVENTS: Definition = TableDefinition::new("events");
+/// Digest of an event's key → end of the time it is remembered for.
+const EVENT_KEYS: Definition = TableDefinition::new("event_keys");
+/// End of that time, digest of the key → nothing.
+const EVENT_KEY_EXPIRY: Definition = TableDefinition::new("event_key_expiry");
+/// The name of the log of events, and its last number.
+const EVENT_LOG: Definition = TableDefinition::new("event_log");
 /// What the file is.
 const META: Definition = TableDefinition::new("meta");
 
@@ -41,6 +70,16 @@ pub(super) struct Tables<'txn> {
     pub(super) token_expiry: Writable<'txn>,
     pub(super) ledger: Writable<'txn>,
     pub(super) ledger_expiry: Writable<'txn>,
+    pub(super) messages: Writable<'txn>,
+    pub(super) message_expiry: Writable<'txn>,
+    pub(super) links: Writable<'txn>,
+    pub(super) link_expiry: Writable<'txn>,
+    pub(super) due: Writable<'txn>,
+    pub(super) due_order: Writable<'txn>,
+    pub(super) events: Writable<'txn>,
+    pub(super) event_keys: Writable<'txn>,
+    pub(super) event_key_expiry: Writable<'txn>,
+    pub(super) event_log: Writable<'txn>,
     pub(super) meta: Writable<'txn>,
 }
 
@@ -53,6 +92,16 @@ impl<'txn> Tables<'txn> {
             token_expiry: transaction.open_table(TOKEN_EXPIRY)?,
             ledger: transaction.open_table(LEDGER)?,
             ledger_expiry: transaction.open_table(LEDGER_EXPIRY)?,
+            messages: transaction.open_table(MESSAGES)?,
+            message_expiry: transaction.open_table(MESSAGE_EXPIRY)?,
+            links: transaction.open_table(LINKS)?,
+            link_expiry: transaction.open_table(LINK_EXPIRY)?,
+            due: transaction.open_table(DUE)?,
+            due_order: transaction.open_table(DUE_ORDER)?,
+            events: transaction.open_table(EVENTS)?,
+            event_keys: transaction.open_table(EVENT_KEYS)?,
+            event_key_expiry: transaction.open_table(EVENT_KEY_EXPIRY)?,
+            event_log: transaction.open_table(EVENT_LOG)?,
             meta: transaction.open_table(META)?,
         })
     }
@@ -63,6 +112,11 @@ pub(super) struct View {
     pub(super) identities: Readable,
     pub(super) users: Readable,
     pub(super) tokens: Readable,
+    pub(super) messages: Readable,
+    pub(super) links: Readable,
+    pub(super) due_order: Readable,
+    pub(super) events: Readable,
+    pub(super) event_log: Readable,
 }
 
 impl View {
@@ -71,6 +125,11 @@ impl View {
             identities: transaction.open_table(IDENTITIES)?,
             users: transaction.open_table(USERS)?,
             tokens: transaction.open_table(TOKENS)?,
+            messages: transaction.open_table(MESSAGES)?,
+            links: transaction.open_table(LINKS)?,
+            due_order: transaction.open_table(DUE_ORDER)?,
+            events: transaction.open_table(EVENTS)?,
+            event_log: transaction.open_table(EVENT_LOG)?,
         })
     }
 }
@@ -83,6 +142,25 @@ pub(super) fn meta(transaction: &ReadTransaction) -> Result<Readable, redb::Tabl
 /// Opens every table, so that a file without one of them is noticed before it serves anybody.
 pub(super) fn all_there(transaction: &ReadTransaction) -> Result<(), redb::TableError> {
     for table in [IDENTITIES, USERS, TOKENS, TOKEN_EXPIRY, LEDGER, LEDGER_EXPIRY] {
+        transaction.open_table(table)?;
+    }
+    Ok(())
+}
+
+/// The same for the tables of messaging, which a file has that says so with [`MESSAGING_ENTRY`].
+pub(super) fn messaging_all_there(transaction: &ReadTransaction) -> Result<(), redb::TableError> {
+    for table in [
+        MESSAGES,
+        MESSAGE_EXPIRY,
+        LINKS,
+        LINK_EXPIRY,
+        DUE,
+        DUE_ORDER,
+        EVENTS,
+        EVENT_KEYS,
+        EVENT_KEY_EXPIRY,
+        EVENT_LOG,
+    ] {
         transaction.open_table(table)?;
     }
     Ok(())

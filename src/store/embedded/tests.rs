@@ -22,7 +22,7 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
 }
 
 fn open_in(folder: &tempfile::TempDir) -> Result<Stores, OpenError> {
-    open(&settings(folder), clock(), Metrics::new())
+    open(&settings(folder), clock(), Metrics::new()).map(|opened| opened.core)
 }
 
 fn record(identity: &str) -> IdentityRecord {

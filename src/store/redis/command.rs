@@ -48,17 +48,27 @@ impl Command {
         Self { operation, effect: Effect::Read, target: Target::Key(key), cmd, with_source: None }
     }
 
+    /// A write of `key`.
+    pub(super) fn write(operation: &'static str, key: String, cmd: Cmd) -> Self {
+        Self { effect: Effect::Write, ..Self::read(operation, key, cmd) }
+    }
+
+    /// The same, for a script that changes nothing.
+    pub(super) fn reading(self) -> Self {
+        Self { effect: Effect::Read, ..self }
+    }
+
     /// A script over keys in the slot of the first.
-    pub(super) fn script<const N: usize>(
+    pub(super) fn script(
         operation: &'static str,
         script: &Script,
         source: &'static str,
-        keys: [String; N],
+        keys: Vec<String>,
         arguments: impl ToRedisArgs,
     ) -> Self {
         let build = |name: &str, script: &str| {
             let mut cmd = redis::cmd(name);
-            cmd.arg(script).arg(N).arg(&keys[..]).arg(&arguments);
+            cmd.arg(script).arg(keys.len()).arg(&keys[..]).arg(&arguments);
             cmd
         };
         let (cmd, with_source) = (build("EVALSHA", script.get_hash()), Some(build("EVAL", source)));

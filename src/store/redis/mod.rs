@@ -1,4 +1,4 @@
-//! The shared store: Redis as one node, behind Sentinels, or as a Cluster; all five ports over one connection.
+//! The shared store: Redis as one node, behind Sentinels, or as a Cluster; all eight ports over one connection.
 //!
 //! `docs/store-keys.md` explains the keys. What one command must do is a script (`scripts/`), how long it may take and
 //! when it is refused is `connection`'s business, and where it goes is `connect`'s. It must never wait without a
@@ -11,13 +11,16 @@ mod command;
 mod connect;
 mod connect_error;
 mod connection;
+mod events;
 mod facts;
 mod failure;
+mod fair;
 mod identities;
 mod leases;
 mod ledger;
 mod link;
 mod list;
+mod messages;
 mod scripts;
 mod settings;
 #[cfg(test)]
@@ -34,19 +37,24 @@ use self::scripts::Scripts;
 pub use self::settings::{Settings, Topology};
 use crate::broker::ports::{StoreProblem, Stores};
 use crate::clock::Clock;
+use crate::messaging::ports::MessageStores;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
+use crate::store::Opened;
 use crate::store::keys::Keys;
 
 /// The longest time Redis is asked to keep anything, about 30 years: its own arithmetic must not overflow.
 const LONGEST_MILLIS: u64 = 1_000_000_000_000;
+
+/// Events kept at the same time.
+const MOST_EVENTS: u64 = 1_000_000;
 
 /// A duration for Redis: whole milliseconds, at least one.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(LONGEST_MILLIS).clamp(1, LONGEST_MILLIS)
 }
 
-/// All five ports.
+/// All eight ports.
 struct Redis {
     connection: Connection,
     keys: Keys,
@@ -54,6 +62,10 @@ struct Redis {
     clock: Arc<dyn Clock>,
     memory: check::Memory,
     allow_eviction: bool,
+    /// Events kept; over it the oldest go.
+    most_events: u64,
+    /// By which fair budgets go; without one by Redis's own clock, as all replicas share that. For simulations.
+    budget_clock: Option<Arc<dyn Clock>>,
 }
 
 /// Opens the store. `url` and `password` are the secrets after their `_file` twins were read.
@@ -67,9 +79,9 @@ pub async fn open(
     password: Secret,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-) -> Result<Stores, OpenError> {
+) -> Result<Opened, OpenError> {
     let settings = Settings { url, password, ..settings.clone() };
-    Ok(stores(start(&settings, clock, metrics).await?))
+    Ok(opened(start(&settings, clock, metrics).await?))
 }
 
 async fn start(
@@ -104,6 +116,8 @@ async fn start(
         clock,
         memory: check::Memory::default(),
         allow_eviction: settings.allow_eviction,
+        most_events: MOST_EVENTS,
+        budget_clock: None,
     };
     // The first check writes the marker, and asks every node of a Cluster; a Redis that is away gets both later.
     match redis.fit().await {
@@ -116,12 +130,13 @@ async fn start(
     Ok(Arc::new(redis))
 }
 
-fn stores(redis: Arc<Redis>) -> Stores {
-    Stores {
+fn opened(redis: Arc<Redis>) -> Opened {
+    let core = Stores {
         identities: redis.clone(),
         tokens: redis.clone(),
         ledger: redis.clone(),
         budget: redis.clone(),
-        leases: redis,
-    }
+        leases: redis.clone(),
+    };
+    Opened { core, messages: MessageStores { messages: redis.clone(), events: redis.clone(), budgets: redis } }
 }

@@ -21,6 +21,11 @@ impl Named {
 
     /// The command that runs the script on these keys, which are in the slot of the first.
     pub(super) fn on<const N: usize>(&self, keys: [String; N], arguments: impl ToRedisArgs) -> Command {
+        self.on_all(keys.into(), arguments)
+    }
+
+    /// The same for any number of keys, at least one.
+    pub(super) fn on_all(&self, keys: Vec<String>, arguments: impl ToRedisArgs) -> Command {
         Command::script(self.operation, &self.script, self.source, keys, arguments)
     }
 
@@ -46,6 +51,16 @@ pub(super) struct Scripts {
     pub(super) renew: Named,
     pub(super) release: Named,
     pub(super) mark: Named,
+    pub(super) keep: Named,
+    pub(super) replace: Named,
+    pub(super) drop: Named,
+    pub(super) link: Named,
+    pub(super) due: Named,
+    pub(super) append: Named,
+    pub(super) end: Named,
+    pub(super) after: Named,
+    pub(super) fair: Named,
+    pub(super) pause: Named,
 }
 
 impl Scripts {
@@ -66,6 +81,16 @@ impl Scripts {
             renew: Named::new("lease_renew", include_str!("scripts/renew.lua")),
             release: Named::new("lease_release", delete_if),
             mark: Named::new("mark", include_str!("scripts/mark.lua")),
+            keep: Named::new("message_insert", include_str!("scripts/keep.lua")),
+            replace: Named::new("message_replace", include_str!("scripts/replace.lua")),
+            drop: Named::new("message_remove", include_str!("scripts/drop.lua")),
+            link: Named::new("message_link", include_str!("scripts/link.lua")),
+            due: Named::new("message_take_due", include_str!("scripts/due.lua")),
+            append: Named::new("event_append", include_str!("scripts/append.lua")),
+            end: Named::new("event_end", include_str!("scripts/end.lua")),
+            after: Named::new("event_read", include_str!("scripts/after.lua")),
+            fair: Named::new("fair_take", include_str!("scripts/fair.lua")),
+            pause: Named::new("fair_pause", include_str!("scripts/pause.lua")),
         }
     }
 }

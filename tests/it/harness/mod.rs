@@ -90,7 +90,7 @@ impl Rig {
         let core_clock = wish.core_clock.unwrap_or_else(|| wish.clock.clone());
         let issuer =
             Upstream::new(client, wish.acs.custom_id, wish.acs.timeout, core_clock.clone(), metrics.clone());
-        let stores = wish.stores.unwrap_or_else(|| acs_broker::store::memory(core_clock.clone()));
+        let stores = wish.stores.unwrap_or_else(|| acs_broker::store::memory(core_clock.clone()).core);
         let broker =
             Broker::new(broker::Settings::default(), Arc::new(issuer), stores, core_clock, metrics.clone());
         let listener = tokio::net::TcpListener::bind(wish.server.address).await.unwrap();
@@ -132,7 +132,8 @@ pub(crate) async fn redis_stores(redis: &RedisServer) -> Stores {
     let mut settings: acs_broker::store::Settings = file.remove("store").unwrap().try_into().unwrap();
     settings.backend = acs_broker::store::Backend::Redis;
     let (url, password) = (Secret::new(redis.url()), Secret::new(""));
-    acs_broker::store::open(&settings, url, password, Arc::new(SystemClock), Metrics::new()).await.unwrap()
+    let clock = Arc::new(SystemClock);
+    acs_broker::store::open(&settings, url, password, clock, Metrics::new()).await.unwrap().core
 }
 
 /// A request for a chat token.

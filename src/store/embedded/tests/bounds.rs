@@ -42,7 +42,7 @@ struct Seen {
 fn seen(bounds: Bounds) -> Seen {
     let clock = clock();
     let engine = Arc::new(Engine::new(file::in_memory().unwrap(), clock.clone(), bounds).unwrap());
-    let stores = Embedded::new(engine.clone(), Writer::inline(), bounds, Metrics::new()).into_stores();
+    let stores = Embedded::new(engine.clone(), Writer::inline(), bounds, Metrics::new()).into_opened().core;
     Seen { stores, clock, engine }
 }
 
@@ -145,7 +145,7 @@ async fn a_full_ledger_refuses_new_requests_and_forgets_none() {
 #[tokio::test]
 async fn the_file_stays_as_large_as_what_it_holds() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
-    let stores = open(&settings(&folder), clock.clone(), Metrics::new()).unwrap();
+    let stores = open(&settings(&folder), clock.clone(), Metrics::new()).unwrap().core;
     for number in 0..20 {
         insert(&stores, &format!("user {number}"), &format!("8:acs:{number}")).await;
     }
@@ -171,7 +171,7 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
     let database = file::open(&settings(&folder).path).unwrap();
     let engine = Arc::new(Engine::new(database, clock(), Bounds::default()).unwrap());
     let writer = Writer::thread(&engine).unwrap();
-    let stores = Embedded::new(engine.clone(), writer, Bounds::default(), Metrics::new()).into_stores();
+    let stores = Embedded::new(engine.clone(), writer, Bounds::default(), Metrics::new()).into_opened().core;
     let (mut tasks, ended) = (tokio::task::JoinSet::new(), Arc::new(AtomicUsize::new(0)));
     // While somebody else holds the engine's one write transaction, nothing is committed.
     engine.with_write_blocked(|| {

@@ -51,7 +51,7 @@ fn store_on_a_disk() -> (Stores, Arc<Engine>, Arc<AtomicBool>, Metrics) {
     let engine = Arc::new(Engine::new(database, clock(), Bounds::default()).unwrap());
     let metrics = Metrics::new();
     let writer = Writer::thread(&engine).unwrap();
-    let stores = Embedded::new(engine.clone(), writer, Bounds::default(), metrics.clone()).into_stores();
+    let stores = Embedded::new(engine.clone(), writer, Bounds::default(), metrics.clone()).into_opened().core;
     (stores, engine, broken, metrics)
 }
 

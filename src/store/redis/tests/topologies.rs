@@ -4,7 +4,7 @@ use std::any::Any;
 
 use tempfile::TempDir;
 
-use super::super::{Settings, Topology, stores};
+use super::super::{Settings, Topology, opened};
 use super::redis_server::{RedisCluster, RedisServer, Sentinel, wait_until};
 use super::{chat, open_with, patient, record, token, user};
 use crate::broker::ports::{IdentityStore as _, Inserted, TokenCache as _};
@@ -14,7 +14,7 @@ use crate::store::contract::{Harness, Time, run_all};
 
 async fn suite(settings: &Settings, keep: impl Any + Send + Sync) {
     let redis = open_with(settings).await.unwrap();
-    run_all(&Harness::new(stores(redis), Time::Real, keep)).await;
+    run_all(&Harness::new(opened(redis), Time::Real, keep)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

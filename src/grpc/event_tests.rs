@@ -1,1 +1,0 @@
-//! Watches without a socket, where time can be stopped.
