@@ -155,7 +155,7 @@ async fn brokers_killed_while_sending_double_nothing_and_leave_nothing_open() {
         }
     }
     for (number, wish) in open.iter().enumerate() {
-        repeat(number, 1, async |broker: usize| wish.send(&clients[broker % clients.len()]).await).await;
+        repeat(number, 1, |broker: usize| wish.send(&clients[broker % clients.len()])).await;
     }
     let (mut sms_expected, mut mails_expected) = (BTreeSet::new(), BTreeSet::new());
     for wish in &all {

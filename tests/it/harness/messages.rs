@@ -119,11 +119,10 @@ pub(crate) struct Repeated<T> {
 
 /// Asks at least `least` times and until there is an answer, each time by the next broker. Only errors that tell the
 /// caller to repeat the request as it is are met with a repetition; any other is a failed test.
-pub(crate) async fn repeat<T>(
-    first: usize,
-    least: usize,
-    mut ask: impl AsyncFnMut(usize) -> Result<Response<T>, Status>,
-) -> Repeated<T> {
+pub(crate) async fn repeat<T, F>(first: usize, least: usize, ask: impl Fn(usize) -> F) -> Repeated<T>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
     let mut repeated = Repeated { answers: Vec::new(), asked: 0, unknown: 0 };
     while repeated.asked < least || repeated.answers.is_empty() {
         assert!(repeated.asked < 400, "no answer in {} tries", repeated.asked);
