@@ -10,15 +10,14 @@ use v1::get_sms_request::Name as SmsName;
 use v1::watch_events_response::Event;
 
 use crate::harness::messages::{NUMBER, address, mail, new_id, participant, sending, sms};
-use crate::harness::{BrokerProcess, Emulator, chat, emulator_process, until};
+use crate::harness::{BrokerProcess, Emulator, chat, emulator_process};
 
 /// A broker on a file of its own that is told what becomes of messages.
 async fn told_broker(emulator: &Emulator, folder: &tempfile::TempDir) -> BrokerProcess {
     let path = folder.path().join("store.redb").to_string_lossy().into_owned();
     let settings: Vec<_> = sending().into_iter().chain([("STORE__EMBEDDED__PATH", path.as_str())]).collect();
     let broker = BrokerProcess::start(&emulator.connection_string, &settings).await;
-    emulator.api().set_webhooks(json!([{ "url": broker.webhook_with_secret() }])).await;
-    until("the webhook has agreed", async || emulator.api().webhooks().await[0]["status"] == "validated").await;
+    emulator.post_events_to(json!([{ "url": broker.webhook_with_secret() }])).await;
     broker
 }
 
@@ -64,7 +63,7 @@ async fn a_mail_with_an_attachment_arrives_whole_and_each_recipient_is_accounted
     let kinds = vec![v1::EventKind::EmailDelivery.into()];
     let watch = v1::WatchEventsRequest { kinds, ..Default::default() };
     let mut events = broker.events().watch_events(watch).await.unwrap().into_inner();
-    let bytes: Vec<u8> = (0..=255).cycle().take(30_000).collect();
+    let bytes: Vec<u8> = b"%PDF-1.7\n".iter().copied().chain((0..=255).cycle().take(30_000)).collect();
     let file = v1::EmailAttachment {
         name: "invoice.pdf".into(),
         content_type: "application/pdf".into(),

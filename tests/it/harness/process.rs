@@ -77,7 +77,17 @@ impl Emulator {
 
     /// Its whole control API.
     pub(crate) fn api(&self) -> Control {
-        Control::at(self.address.clone())
+        Control::at(format!("http://{}", self.address.trim_start_matches("http://")))
+    }
+
+    /// Has it post its events to these webhooks, as the control API describes them, and waits until each has agreed.
+    pub(crate) async fn post_events_to(&self, webhooks: Value) {
+        let api = self.api();
+        api.set_webhooks(webhooks).await;
+        until("the webhooks have agreed", async || {
+            api.webhooks().await.iter().all(|webhook| webhook["validation"]["state"] == "validated")
+        })
+        .await;
     }
 
     /// Everything it logged, at TRACE.
