@@ -25,7 +25,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-pub use self::chat::{ChatOperations, Message, Page, Participant, Party, Range, Receipt, Refused, Thread};
+pub use self::chat::{
+    ChatOperations, Message as ChatMessage, Page as ChatPage, Participant as ChatParticipant,
+    Party as ChatParty, Range as ChatRange, Receipt as ReadReceipt, Refused as RefusedParticipant,
+    Thread as ChatThread,
+};
 pub use self::connection_string::{ConnectionString, ConnectionStringError};
 pub use self::email::{EmailOperations, Mail, MailAddress, MailAttachment, MailStatus};
 pub use self::error::{BuildError, Class, Error};

@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::grpc::{self, Cores, Health};
 use crate::messaging::Messaging;
+use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::{store, webhook};
@@ -140,6 +141,7 @@ async fn bind(address: SocketAddr, mend: &'static str) -> Result<TcpListener, St
 pub struct App {
     broker: Broker,
     messaging: Messaging,
+    chat: Chat,
     /// What messaging still does when its callers are gone.
     tasks: TaskTracker,
     stores: Stores,
@@ -179,11 +181,18 @@ impl App {
             metrics.clone(),
             tasks.clone(),
         );
-        let broker =
-            Broker::new(config.tokens.clone(), upstream, stores.clone(), Arc::clone(&clock), metrics.clone());
+        let broker = Broker::new(
+            config.tokens.clone(),
+            Arc::clone(&upstream) as _,
+            stores.clone(),
+            Arc::clone(&clock),
+            metrics.clone(),
+        );
+        let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), upstream);
         Ok(Self {
             broker,
             messaging,
+            chat,
             tasks,
             stores,
             webhook_secret: config.webhook.secret.clone(),
@@ -227,6 +236,7 @@ impl App {
         let Self {
             broker,
             messaging,
+            chat,
             tasks,
             stores,
             webhook_secret,
@@ -282,7 +292,7 @@ impl App {
         let serving = grpc::serve(
             listeners.grpc,
             &server,
-            Cores { broker: broker.clone(), messaging: Some(messaging) },
+            Cores { broker: broker.clone(), messaging: Some(messaging), chat: Some(chat) },
             chain,
             metrics,
             health,

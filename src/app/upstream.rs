@@ -4,6 +4,7 @@
 //! into an answer to a caller. It decides nothing about identities or tokens; `broker` does.
 
 mod channels;
+mod chat;
 
 use std::sync::Arc;
 use std::time::Duration;

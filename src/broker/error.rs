@@ -70,6 +70,12 @@ pub enum Error {
     /// Look elsewhere: it was never sent by this caller, or too long ago.
     #[error("no such message of this caller is known")]
     MessageNotFound,
+    /// Act as somebody who may: a participant of the thread, the sender of the message.
+    #[error("Azure Communication Services does not let the acting user do this in this thread")]
+    ChatForbidden,
+    /// Look elsewhere.
+    #[error("there is no such thread, or no such message in it")]
+    ChatNotFound,
     /// Retry with the same request id: the outcome is found out, never sent twice.
     #[error("it was sent, and no answer came; retry with the same request_id to learn the outcome")]
     OutcomeUnknown {
@@ -159,6 +165,8 @@ impl Error {
             Self::ChannelNotConfigured { .. } => "CHANNEL_NOT_CONFIGURED",
             Self::RecipientNotAllowed => "RECIPIENT_NOT_ALLOWED",
             Self::MessageNotFound => "MESSAGE_NOT_FOUND",
+            Self::ChatForbidden => "CHAT_FORBIDDEN",
+            Self::ChatNotFound => "CHAT_NOT_FOUND",
             Self::OutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
             Self::CursorExpired => "CURSOR_EXPIRED",
             Self::AcsThrottled { .. } => "ACS_THROTTLED",
@@ -187,6 +195,8 @@ impl Error {
             | Self::ChannelNotConfigured { .. }
             | Self::RecipientNotAllowed
             | Self::MessageNotFound
+            | Self::ChatForbidden
+            | Self::ChatNotFound
             | Self::CursorExpired
             | Self::ConcurrentChange
             | Self::RequestIdReused

@@ -13,6 +13,9 @@ use crate::secret::Secret;
 /// The longest user id and ACS id, in bytes of UTF-8.
 pub const MAX_ID_BYTES: usize = 256;
 
+/// How user ids begin that callers cannot use.
+const RESERVED: &str = "acsbroker:";
+
 /// Who calls the broker: a configured name, not a person. May be logged and used as a label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Caller {
@@ -74,6 +77,24 @@ impl UserId {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         check_id(text)?;
         Ok(Self(text.into()))
+    }
+
+    /// As [`Self::parse`], for a user whom a caller names: ids that begin with `acsbroker:` are the broker's own.
+    pub fn of_caller(text: &str) -> Result<Self, Invalid> {
+        if text.starts_with(RESERVED) {
+            return Err(Invalid(format!("must not begin with {RESERVED}, which is reserved")));
+        }
+        Self::parse(text)
+    }
+
+    /// The user id under which the mapping keeps the identity that the broker itself acts as: one for the fleet.
+    pub fn service() -> Self {
+        Self(format!("{RESERVED}service").into())
+    }
+
+    /// Whether it is the broker's own.
+    pub fn is_service(&self) -> bool {
+        *self == Self::service()
     }
 
     /// The id itself; never to be logged.

@@ -3,6 +3,7 @@
 //! Each group of commands has a file. They get their streams and the environment handed in, so that tests run them in
 //! process; only [`main`] touches the process itself. Nothing here decides about identities or tokens.
 
+mod chat;
 mod check;
 mod delivery;
 #[cfg(feature = "emulator")]
@@ -71,6 +72,9 @@ enum Command {
     /// Watch what happens to messages and in chat threads.
     #[command(subcommand)]
     Event(event::Command),
+    /// Create threads, change who is in them, send and read messages, as an app user or as the broker itself.
+    #[command(subcommand)]
+    Chat(chat::Command),
 }
 
 /// Runs the command line of this process.
@@ -109,6 +113,7 @@ fn run(
         Command::Sms(command) => command.remote().json,
         Command::Email(command) => command.remote().json,
         Command::Event(command) => command.remote().json,
+        Command::Chat(command) => command.remote().json,
         _ => false,
     };
     let ended = match &cli.command {
@@ -124,6 +129,7 @@ fn run(
         Command::Sms(command) => one_call(command.run(io)),
         Command::Email(command) => one_call(command.run(io)),
         Command::Event(command) => one_call(command.run(io)),
+        Command::Chat(command) => one_call(command.run(io)),
     };
     let ended = ended.and_then(|exit| io.out.flush().map(|()| exit).map_err(Stop::from));
     match ended {

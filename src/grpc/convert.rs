@@ -3,6 +3,7 @@
 //! All violations of a request are reported together, none repeats the value. Nothing here can panic, whatever the
 //! message holds: a message that decodes is still a stranger's.
 
+pub(crate) mod chat;
 pub(crate) mod email;
 pub(crate) mod event;
 pub(crate) mod sms;
@@ -78,7 +79,7 @@ pub(crate) fn user_request(user_id: &str, request_id: &str) -> Result<(UserId, O
 
 /// A user alone: ResolveIdentity.
 pub(crate) fn user(user_id: &str) -> Result<UserId, Error> {
-    UserId::parse(user_id).map_err(|invalid| Error::invalid("user_id", invalid.to_string()))
+    UserId::of_caller(user_id).map_err(|invalid| Error::invalid("user_id", invalid.to_string()))
 }
 
 /// Which identity GetIdentity asks for.
@@ -161,7 +162,8 @@ pub(crate) fn import_entry(request: v1::ImportIdentitiesRequest) -> Result<Impor
         return Err(Error::invalid("identity", "must be set"));
     };
     let mut check = Check::default();
-    let user = check.user("identity.user_id", &identity.user_id);
+    // The broker's own identity too: it is part of what a list returns and what is restored from it.
+    let user = check.take("identity.user_id", UserId::parse(&identity.user_id));
     let id = check.take("identity.acs_user_id", IdentityId::parse(&identity.acs_user_id));
     let created_at = check.timestamp("identity.create_time", identity.create_time);
     match (user, id, created_at) {
@@ -239,7 +241,7 @@ impl Check {
     }
 
     fn user(&mut self, field: &str, id: &str) -> Option<UserId> {
-        self.take(field, UserId::parse(id))
+        self.take(field, UserId::of_caller(id))
     }
 
     fn scopes(&mut self, scopes: &[i32]) -> Option<ScopeSet> {

@@ -1,10 +1,11 @@
 //! The transport: gRPC services over the core. The only place that knows tonic, prost and status codes.
 //!
-//! A call passes `connection` → `server` → `observe` → `authn` → a handler in `token`, `identity`, `sms`, `email` or
-//! `event`. Messages become the core's values in `convert`, errors become statuses in `status`. It decides nothing about users, tokens or messages, and
-//! never logs a message. The app starts it with [`serve`] and speaks to it through [`Health`].
+//! A call passes `connection` → `server` → `observe` → `authn` → a handler in `token`, `identity`, `sms`, `email`,
+//! `chat` or `event`. Messages become the core's values in `convert`, errors become statuses in `status`. It decides
+//! nothing about users, tokens or messages, and never logs a message. The app starts it with [`serve`] and speaks to it through [`Health`].
 
 mod authn;
+mod chat;
 pub mod client;
 mod connection;
 mod convert;
@@ -38,6 +39,7 @@ use self::server::Server;
 use crate::auth::Authenticator;
 use crate::broker::Broker;
 use crate::messaging::Messaging;
+use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
 
 /// `[server]`: where and within which limits the API is served. Ranges are checked by [`Settings::problems`].
@@ -115,12 +117,14 @@ pub struct Cores {
     pub broker: Broker,
     /// Messages and events; without it their services answer as if they were not there.
     pub messaging: Option<Messaging>,
+    /// Chat; without it its service answers as if it were not there.
+    pub chat: Option<Chat>,
 }
 
 impl From<Broker> for Cores {
     /// Identities and tokens alone.
     fn from(broker: Broker) -> Self {
-        Self { broker, messaging: None }
+        Self { broker, messaging: None, chat: None }
     }
 }
 

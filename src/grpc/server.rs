@@ -14,6 +14,7 @@ use tonic::codegen::{Body as HttpBody, Bytes, Service as _, StdError};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
+use super::chat::Chats;
 use super::email::Emails;
 use super::event::Events;
 use super::health::Health;
@@ -21,6 +22,7 @@ use super::identity::Identities;
 use super::method::{self, Method, Service};
 use super::observe::{Identified, Observer};
 use super::proto::FILE_DESCRIPTOR_SET;
+use super::proto::v1::chat_service_server::ChatServiceServer;
 use super::proto::v1::email_service_server::EmailServiceServer;
 use super::proto::v1::event_service_server::EventServiceServer;
 use super::proto::v1::identity_service_server::IdentityServiceServer;
@@ -38,6 +40,9 @@ use crate::metrics::Metrics;
 /// The largest SendEmail: what ACS takes, 10 MB in base64, with room to tell the caller by how much it is too large.
 const MAX_MAIL_BYTES: usize = 16 * 1024 * 1024;
 
+/// The largest request of chat: 200 participants with the longest ids and names there are.
+const MAX_CHAT_BYTES: usize = 256 * 1024;
+
 /// A service whose speed does not matter.
 type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
@@ -48,6 +53,7 @@ pub(crate) struct Server {
     tokens: TokenServiceServer<Tokens>,
     identities: IdentityServiceServer<Identities>,
     messages: Option<Messages>,
+    chat: Option<ChatServiceServer<Chats>>,
     health: Boxed,
     reflection: Option<[Boxed; 2]>,
 }
@@ -85,7 +91,7 @@ impl Server {
         shutdown: &CancellationToken,
     ) -> Result<Self, ServeError> {
         let limit = settings.max_message_bytes;
-        let Cores { broker, messaging } = cores;
+        let Cores { broker, messaging, chat } = cores;
         let messages = messaging.map(|messaging| {
             let events = Events::new(messaging.clone(), broker.clone(), metrics.clone(), shutdown.clone());
             Messages::new(settings, messaging, events)
@@ -97,6 +103,9 @@ impl Server {
             tokens: TokenServiceServer::new(tokens).max_decoding_message_size(limit),
             identities: IdentityServiceServer::new(Identities::new(broker)).max_decoding_message_size(limit),
             messages,
+            chat: chat.map(|chat| {
+                ChatServiceServer::new(Chats::new(chat)).max_decoding_message_size(limit.max(MAX_CHAT_BYTES))
+            }),
             health: BoxCloneSyncService::new(health.service()),
             reflection: settings.reflection.then(reflection).transpose()?,
         })
@@ -140,14 +149,13 @@ impl Server {
                 let Ok(response) = self.identities.clone().call(request).await;
                 return response;
             }
-            (Service::Sms | Service::Email | Service::Event, _) => {
+            (Service::Sms | Service::Email | Service::Event | Service::Chat, _) => {
                 return self.message(method.service, request).await;
             }
             (Service::Health, _) => &self.health,
             (Service::Reflection, Some([v1, _])) => v1,
             (Service::ReflectionAlpha, Some([_, v1alpha])) => v1alpha,
-            (Service::Reflection | Service::ReflectionAlpha, None)
-            | (Service::Chat | Service::Unknown, _) => {
+            (Service::Reflection | Service::ReflectionAlpha, None) | (Service::Unknown, _) => {
                 return status::of(Refusal::MethodUnknown).into_http();
             }
         };
@@ -161,7 +169,11 @@ impl Server {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        let Some(messages) = &self.messages else {
+        if let (Service::Chat, Some(chat)) = (service, &self.chat) {
+            let Ok(response) = Box::pin(chat.clone().call(request)).await;
+            return response;
+        }
+        let Some(messages) = self.messages.as_ref().filter(|_| service != Service::Chat) else {
             return status::of(Refusal::MethodUnknown).into_http();
         };
         let Ok(response) = match service {

@@ -211,6 +211,16 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
             "You sent no such message, or longer ago than it is remembered (`messages.retention`). After a SendSms or \
              SendEmail without an answer it means that nothing was sent.",
         ),
+        Error::ChatForbidden => (
+            Code::PermissionDenied,
+            Detail::None,
+            "Act as a participant of the thread, or for a message as its sender. Nothing was done.",
+        ),
+        Error::ChatNotFound => (
+            Code::NotFound,
+            Detail::None,
+            "There is no such thread, or no such message in it; it may have been deleted.",
+        ),
         Error::OutcomeUnknown { retry_after, .. } => (
             Code::Unavailable,
             Detail::RetryInfo(*retry_after),

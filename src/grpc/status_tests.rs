@@ -28,6 +28,8 @@ fn samples() -> Vec<Failure> {
         Error::MessageNotFound,
         Error::OutcomeUnknown { retry_after: Duration::from_secs(2), cause: Some(cause) },
         Error::CursorExpired,
+        Error::ChatForbidden,
+        Error::ChatNotFound,
     ];
     let transport = [
         Refusal::Overloaded,
@@ -64,15 +66,17 @@ fn position(failure: &Failure) -> usize {
             Error::MessageNotFound => 17,
             Error::OutcomeUnknown { .. } => 18,
             Error::CursorExpired => 19,
+            Error::ChatForbidden => 20,
+            Error::ChatNotFound => 21,
         },
         Failure::Transport(refusal) => match refusal {
-            Refusal::Overloaded => 20,
-            Refusal::MessageTooLarge => 21,
-            Refusal::MessageMalformed => 22,
-            Refusal::MethodUnknown => 23,
-            Refusal::CompressionUnsupported => 24,
-            Refusal::WatcherTooSlow => 25,
-            Refusal::Stopping => 26,
+            Refusal::Overloaded => 22,
+            Refusal::MessageTooLarge => 23,
+            Refusal::MessageMalformed => 24,
+            Refusal::MethodUnknown => 25,
+            Refusal::CompressionUnsupported => 26,
+            Refusal::WatcherTooSlow => 27,
+            Refusal::Stopping => 28,
         },
     }
 }
@@ -81,7 +85,7 @@ fn position(failure: &Failure) -> usize {
 fn every_failure_has_a_sample_and_a_reason_of_its_own() {
     let samples = samples();
     let positions: Vec<_> = samples.iter().map(position).collect();
-    assert_eq!(positions, (0..27).collect::<Vec<_>>());
+    assert_eq!(positions, (0..29).collect::<Vec<_>>());
     let mut reasons: Vec<_> = samples.iter().map(Failure::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();

@@ -1,15 +1,17 @@
 //! The published limits of ACS as data, and which of them a call falls under.
 //!
 //! Pure. The figures are `limits.json` (Microsoft Learn, "Service limits for Azure Communication Services"), scaled by
-//! the setting `messages.limits` for those whose limits Microsoft raised. Used by `sms` and `email`.
+//! the setting `messages.limits` for those whose limits Microsoft raised. Used by `sms`, `email`, `chat`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::types::EmailAddress;
 use crate::broker::ports::Limit;
+use crate::broker::types::UserId;
 
 /// What a call is counted in: a name that the fleet shares, and the limits that hold for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +20,33 @@ pub(super) struct Bucket {
     pub(super) kind: &'static str,
     pub(super) name: String,
     pub(super) limits: Vec<Limit>,
+}
+
+/// What is done in a chat, as the published limits tell it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChatOperation {
+    CreateThread,
+    DeleteThread,
+    UpdateThread,
+    ChangeParticipants,
+    ReadThreads,
+    GetMessage,
+    ListMessages,
+    ListReceipts,
+    ListParticipants,
+    ChangeMessages,
+    SendReceipt,
+    Typing,
+}
+
+/// Users and threads in the name of a bucket: short, and not telling who.
+fn short(parts: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The limits in force.
@@ -73,6 +102,35 @@ impl Limits {
         self.bucket(if managed { "email_status_managed" } else { "email_status" }, None)
     }
 
+    /// What a chat operation of this user in this thread is counted in.
+    pub(super) fn chat(&self, operation: ChatOperation, user: &UserId, thread: &str) -> Vec<Bucket> {
+        let by_user = |kind| self.bucket(kind, Some(&short(&[user.as_str()])));
+        let by_thread = |kind| self.bucket(kind, Some(&short(&[thread])));
+        let by_both = |kind| self.bucket(kind, Some(&short(&[user.as_str(), thread])));
+        match operation {
+            ChatOperation::CreateThread => vec![by_user("chat_create_thread")],
+            ChatOperation::DeleteThread => vec![by_user("chat_delete_thread")],
+            ChatOperation::UpdateThread => vec![by_thread("chat_update_thread")],
+            ChatOperation::ChangeParticipants => vec![by_thread("chat_change_participants")],
+            ChatOperation::ReadThreads => vec![by_user("chat_read_threads")],
+            ChatOperation::GetMessage => {
+                vec![by_both("chat_get_message_user"), by_thread("chat_get_message_thread")]
+            }
+            ChatOperation::ListMessages => {
+                vec![by_both("chat_list_messages_user"), by_thread("chat_list_messages_thread")]
+            }
+            ChatOperation::ListReceipts => {
+                vec![by_both("chat_list_receipts_user"), by_thread("chat_list_receipts_thread")]
+            }
+            ChatOperation::ListParticipants => {
+                vec![by_both("chat_list_participants_user"), by_thread("chat_list_participants_thread")]
+            }
+            ChatOperation::ChangeMessages => vec![by_thread("chat_change_messages")],
+            ChatOperation::SendReceipt => vec![by_both("chat_send_receipt")],
+            ChatOperation::Typing => vec![by_both("chat_typing_user"), by_thread("chat_typing_thread")],
+        }
+    }
+
     fn bucket(&self, kind: &'static str, of: Option<&str>) -> Bucket {
         let name = of.map_or_else(|| kind.to_owned(), |of| format!("{kind}:{of}"));
         Bucket { kind, name, limits: self.0.get(kind).cloned().unwrap_or_default() }
@@ -102,6 +160,40 @@ mod tests {
         assert_eq!(limits.email_send(&own).limits.len(), 2);
         assert_eq!(limits.email_send(&managed).limits[0].max, 5);
         assert_eq!(limits.email_status(false).limits[1].max, 200);
+    }
+
+    #[test]
+    fn every_chat_operation_has_published_limits_per_user_or_thread() {
+        use ChatOperation as O;
+        let limits = Limits::new(1.0);
+        let (alice, bob) = (UserId::parse("alice").unwrap(), UserId::parse("bob").unwrap());
+        for (operation, kinds) in [
+            (O::CreateThread, 1),
+            (O::DeleteThread, 1),
+            (O::UpdateThread, 1),
+            (O::ChangeParticipants, 1),
+            (O::ReadThreads, 1),
+            (O::GetMessage, 2),
+            (O::ListMessages, 2),
+            (O::ListReceipts, 2),
+            (O::ListParticipants, 2),
+            (O::ChangeMessages, 1),
+            (O::SendReceipt, 1),
+            (O::Typing, 2),
+        ] {
+            let buckets = limits.chat(operation, &alice, "19:a@thread.v2");
+            assert_eq!(buckets.len(), kinds, "{operation:?}");
+            for bucket in &buckets {
+                assert!(!bucket.limits.is_empty(), "{}", bucket.kind);
+                assert!(!bucket.name.contains("alice") && !bucket.name.contains("19:a"), "{}", bucket.name);
+            }
+            assert_eq!(buckets, limits.chat(operation, &alice, "19:a@thread.v2"));
+            assert_ne!(buckets, limits.chat(operation, &bob, "19:b@thread.v2"), "{operation:?}");
+        }
+        let window = |seconds, max| Limit { window: Duration::from_secs(seconds), max };
+        let sends = limits.chat(O::ChangeMessages, &alice, "t");
+        assert_eq!(sends[0].limits, [window(10, 10), window(60, 30)]);
+        assert_eq!(sends, limits.chat(O::ChangeMessages, &bob, "t"), "all who write share a thread's limit");
     }
 
     #[test]

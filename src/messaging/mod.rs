@@ -5,6 +5,7 @@
 //! of that one: whoever goes on with it, after a crash or on another replica, sends the same again, which ACS takes for
 //! the same. What ACS did not answer is UNKNOWN, and is found out, never sent blindly.
 
+pub mod chat;
 mod email;
 mod events;
 mod limits;
@@ -15,7 +16,7 @@ mod safety;
 mod settings;
 mod sms;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod types;

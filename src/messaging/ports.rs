@@ -3,11 +3,17 @@
 //! Implementations live in `app/upstream` and `store`; nothing here does I/O. The store keeps records as bytes and
 //! decides nothing: what a record means, and when it may change, is for `record` and the channels.
 
+mod chat;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::chat::{
+    ChatError, ChatPage, ChatRange, ChatUpstream, ChatUsers, Message, MessageKind, Metadata, OutgoingMessage,
+    Participant, Party, Receipt, RefusedParticipant, Thread,
+};
 use super::types::{EmailAddress, Failure, MessageId, Number};
 use crate::broker::error::{Cause, Error};
 use crate::broker::ports::{Limit, StoreError, Taken};

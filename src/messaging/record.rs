@@ -1,7 +1,7 @@
 //! What is kept of a request to send: who asked, what became of it, and who is working on it.
 //!
 //! Pure. It holds no text, no subject and no file: what is to be sent is never kept, because whoever asks again brings
-//! it along, and the upstream ids are made of the record's own id. Used by `sms` and `email`.
+//! it along, and the upstream ids are made of the record's own id. Used by `sms`, `email`, `chat`.
 
 use std::time::Duration;
 
@@ -42,6 +42,9 @@ pub(super) struct Record {
     pub(super) created: Timestamp,
     /// Until when one replica has it to itself.
     claimed_until: Timestamp,
+    /// Of a chat message, when the last try to send it ends at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sending_until: Option<Timestamp>,
     /// The tag it was sent with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tag: Option<String>,
@@ -81,6 +84,7 @@ impl Record {
             fingerprint,
             created: now,
             claimed_until: now.plus(hold),
+            sending_until: None,
             tag: None,
             state: State::Accepted,
             failure: None,

@@ -3,6 +3,8 @@
 //! Every call of a port is a step. A world can be told to die at a step, before or after it has had its effect: from
 //! then on nothing this replica does has any effect, as when the process is gone. Another replica shares stores and ACS.
 
+pub(crate) mod chat;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -48,6 +50,8 @@ pub(crate) struct World {
     pub(crate) script: Mutex<Vec<ChannelError>>,
     /// Whether a mail is still under way.
     pub(crate) mail_progress: Mutex<MailProgress>,
+    /// The threads of ACS.
+    pub(crate) chat: Mutex<chat::Threads>,
     pub(crate) clock: ManualClock,
 }
 
@@ -60,6 +64,7 @@ impl World {
             mails: Mutex::default(),
             script: Mutex::default(),
             mail_progress: Mutex::new(MailProgress::Sent),
+            chat: Mutex::default(),
             clock: ManualClock::at(START),
         })
     }

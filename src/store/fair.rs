@@ -167,7 +167,8 @@ impl Bucket {
         if let Some(wait) = never {
             return come_back(wait);
         }
-        let name = if self.callers.contains_key(caller) || self.callers.len() < CALLERS { caller } else { "" };
+        let name =
+            if self.callers.contains_key(caller) || self.callers.len() < CALLERS { caller } else { "" };
         let served = self.lifted(name, windows, cost, now);
         let asker = self.callers.entry(name.to_owned()).or_default();
         (asker.served, asker.seen, asker.cost) = (served, now, cost);
@@ -250,9 +251,8 @@ impl Bucket {
     fn lifted(&self, name: &str, windows: &[Window], cost: u64, now: u64) -> u64 {
         let longest = windows.iter().max_by_key(|window| window.length);
         let Some(longest) = longest else { return 0 };
-        let others = || {
-            self.callers.iter().filter(|(other, caller)| *other != name && caller.is_active(longest, now))
-        };
+        let others =
+            || self.callers.iter().filter(|(other, caller)| *other != name && caller.is_active(longest, now));
         let most = others().map(|(_, caller)| caller.served).max().unwrap_or(0);
         let active = others().count() as u64 + 1;
         let share = windows.iter().map(|window| window.max.div_ceil(active)).min().unwrap_or(0);
@@ -267,9 +267,8 @@ impl Bucket {
             Some(room) => room,
             None => return false,
         };
-        let others = || {
-            self.callers.iter().filter(|(other, caller)| *other != name && caller.is_active(window, at))
-        };
+        let others =
+            || self.callers.iter().filter(|(other, caller)| *other != name && caller.is_active(window, at));
         let (mut least, mut lump) = (asker.served, 0);
         if turns == Turns::Count {
             for (_, other) in others().filter(|(_, other)| other.wish > 0 && other.until > at) {

@@ -78,7 +78,7 @@ pub async fn start_messaging(
     let served = tokio::spawn(grpc::serve(
         listener,
         &settings,
-        Cores { broker, messaging: Some(messaging.clone()) },
+        Cores { broker, messaging: Some(messaging.clone()), chat: None },
         chain,
         metrics.clone(),
         health.clone(),

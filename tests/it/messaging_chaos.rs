@@ -99,7 +99,8 @@ async fn ten_thousand_sms_reach_each_recipient_once_though_answers_are_lost_and_
             };
             // One in ten is asked for by two impatient callers at once.
             let repeated = if number % 10 == 0 {
-                let (mut first, second) = tokio::join!(repeat(number, TIMES, &ask), repeat(number + 1, TIMES, &ask));
+                let (mut first, second) =
+                    tokio::join!(repeat(number, TIMES, &ask), repeat(number + 1, TIMES, &ask));
                 first.asked += second.asked;
                 first.unknown += second.unknown;
                 first.answers.extend(second.answers);
@@ -114,7 +115,10 @@ async fn ten_thousand_sms_reach_each_recipient_once_though_answers_are_lost_and_
                 assert_eq!(answer.sms_id, first.sms_id);
                 for (outcome, before) in answer.outcomes.iter().zip(&first.outcomes) {
                     assert_eq!(outcome.state(), v1::MessageState::Sent);
-                    assert_eq!(outcome.message_id, before.message_id, "every repetition tells the first outcome");
+                    assert_eq!(
+                        outcome.message_id, before.message_id,
+                        "every repetition tells the first outcome"
+                    );
                 }
             }
             repeated
@@ -130,7 +134,10 @@ async fn ten_thousand_sms_reach_each_recipient_once_though_answers_are_lost_and_
     }
     let mut kept = BTreeMap::new();
     for lot in 0..SMS / PER_REQUEST / 50 {
-        let page = emulator.api().messages(&[("kind", "sms"), ("tag", &format!("lot-{lot}")), ("limit", "1000")]).await;
+        let page = emulator
+            .api()
+            .messages(&[("kind", "sms"), ("tag", &format!("lot-{lot}")), ("limit", "1000")])
+            .await;
         assert!(!page.more);
         for message in page.messages {
             let [to] = <[String; 1]>::try_from(message.to).unwrap();
@@ -240,8 +247,13 @@ async fn threads_and_chat_messages_are_made_once_though_answers_are_lost_and_req
         threads.insert(id);
     }
     let (calls, before, after) = faults_met(&emulator, "create_thread").await;
-    let kept: BTreeSet<_> =
-        emulator.api().threads().await.iter().map(|thread| thread["topic"].as_str().unwrap().to_owned()).collect();
+    let kept: BTreeSet<_> = emulator
+        .api()
+        .threads()
+        .await
+        .iter()
+        .map(|thread| thread["topic"].as_str().unwrap().to_owned())
+        .collect();
     let count = emulator.api().status().await["counts"]["threads"].as_u64().unwrap();
     println!(
         "threads: {THREADS}, asked {} times, {} answers unknown; ACS: {calls} calls, {before} dropped before, {after} \
@@ -300,7 +312,10 @@ async fn threads_and_chat_messages_are_made_once_though_answers_are_lost_and_req
     let mut all = Vec::new();
     for digit in 0..10 {
         // A page holds 1000 at most, and there are messages about participants too.
-        let page = emulator.api().messages(&[("kind", "chat"), ("contains", &format!("{digit}.")), ("limit", "1000")]).await;
+        let page = emulator
+            .api()
+            .messages(&[("kind", "chat"), ("contains", &format!("{digit}.")), ("limit", "1000")])
+            .await;
         assert!(!page.more);
         all.extend(page.messages);
     }

@@ -25,24 +25,33 @@ async fn told_broker(emulator: &Emulator, folder: &tempfile::TempDir) -> BrokerP
 async fn an_sms_is_delivered_and_everybody_who_asks_or_watches_is_told() {
     let (emulator, folder) = (emulator_process().await, tempfile::tempdir().unwrap());
     let broker = told_broker(&emulator, &folder).await;
-    let mut events = broker.events().watch_events(v1::WatchEventsRequest::default()).await.unwrap().into_inner();
+    let mut events =
+        broker.events().watch_events(v1::WatchEventsRequest::default()).await.unwrap().into_inner();
     let (request_id, to) = (new_id(), "+14255550123");
-    let wish = v1::SendSmsRequest { tag: "order-17".into(), ..sms(&request_id, vec![to.into()], "It is on its way") };
+    let wish = v1::SendSmsRequest {
+        tag: "order-17".into(),
+        ..sms(&request_id, vec![to.into()], "It is on its way")
+    };
     let sent = broker.sms().send_sms(wish).await.unwrap().into_inner();
     let outcome = &sent.outcomes[0];
     assert_eq!((outcome.to.as_str(), outcome.state()), (to, v1::MessageState::Sent));
 
-    let inbox = emulator.api().wait(json!({ "kind": "sms", "to": to }), 1, Duration::from_secs(5)).await.unwrap();
+    let inbox =
+        emulator.api().wait(json!({ "kind": "sms", "to": to }), 1, Duration::from_secs(5)).await.unwrap();
     let arrived = &inbox[0];
     assert_eq!((inbox.len(), arrived.id.as_str()), (1, outcome.message_id.as_str()));
     assert_eq!((arrived.from.as_str(), arrived.text.as_str()), (NUMBER, "It is on its way"));
     assert_eq!(arrived.tag.as_deref(), Some("order-17"));
 
-    let told = tokio::time::timeout(Duration::from_secs(10), events.message()).await.unwrap().unwrap().unwrap();
+    let told =
+        tokio::time::timeout(Duration::from_secs(10), events.message()).await.unwrap().unwrap().unwrap();
     let Some(Event::SmsDelivery(delivery)) = told.event else { panic!("not a delivery") };
     assert_eq!(delivery.state(), v1::MessageState::Delivered);
     assert_eq!((&delivery.sms_id, &delivery.message_id), (&sent.sms_id, &outcome.message_id));
-    assert_eq!((delivery.to.as_str(), delivery.from.as_str(), delivery.tag.as_str()), (to, NUMBER, "order-17"));
+    assert_eq!(
+        (delivery.to.as_str(), delivery.from.as_str(), delivery.tag.as_str()),
+        (to, NUMBER, "order-17")
+    );
     assert!(!told.cursor.is_empty() && told.event_time.is_some());
 
     for name in [SmsName::SmsId(sent.sms_id.clone()), SmsName::RequestId(request_id.clone())] {
@@ -96,15 +105,21 @@ async fn a_mail_with_an_attachment_arrives_whole_and_each_recipient_is_accounted
     let mut told = std::collections::BTreeMap::new();
     while told.len() < 3 {
         let event = tokio::time::timeout(Duration::from_secs(10), events.message()).await.unwrap();
-        let Some(Event::EmailDelivery(delivery)) = event.unwrap().unwrap().event else { panic!("of another kind") };
+        let Some(Event::EmailDelivery(delivery)) = event.unwrap().unwrap().event else {
+            panic!("of another kind")
+        };
         assert_eq!(delivery.email_id, sent.email_id);
         told.insert(delivery.address.clone(), delivery.state());
     }
-    let found = broker.email().get_email(v1::GetEmailRequest { name, wait: false }).await.unwrap().into_inner();
+    let found =
+        broker.email().get_email(v1::GetEmailRequest { name, wait: false }).await.unwrap().into_inner();
     let states: Vec<_> = found.deliveries.iter().map(|one| (one.address.as_str(), one.state())).collect();
     let (delivered, failed) = (v1::MessageState::Delivered, v1::MessageState::Failed);
-    let expected =
-        [("first@example.com", delivered), ("bounce@magic.example.net", failed), ("third@example.com", delivered)];
+    let expected = [
+        ("first@example.com", delivered),
+        ("bounce@magic.example.net", failed),
+        ("third@example.com", delivered),
+    ];
     assert_eq!(states, expected);
     assert!(expected.iter().all(|(address, state)| told.get(*address) == Some(state)), "{told:?}");
     assert_eq!(found.deliveries[1].failure.as_ref().unwrap().code, "Bounced");
@@ -150,7 +165,9 @@ async fn two_users_of_the_app_chat_and_their_tokens_work_at_acs_itself() {
         ..Default::default()
     };
     let heard = chats.list_chat_messages(list).await.unwrap().into_inner().messages;
-    let said = |message: &v1::ChatMessage| (message.sender.clone().unwrap_or_default().user_id, message.text.clone());
+    let said = |message: &v1::ChatMessage| {
+        (message.sender.clone().unwrap_or_default().user_id, message.text.clone())
+    };
     let texts: Vec<_> =
         heard.iter().filter(|one| one.r#type() == v1::ChatMessageType::Text).map(said).collect();
     assert_eq!(texts, [("bob".into(), "On its way.".into()), ("alice".into(), "Where is it?".into())]);
@@ -159,7 +176,10 @@ async fn two_users_of_the_app_chat_and_their_tokens_work_at_acs_itself() {
     let token = broker.tokens().await.issue_token(chat("alice")).await.unwrap().into_inner().token;
     let endpoint = emulator.connection_string.split_once("endpoint=").unwrap().1.split(';').next().unwrap();
     let thread_id: String = thread.thread_id.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let url = format!("{}/chat/threads/{thread_id}/messages?api-version=2024-03-07", endpoint.trim_end_matches('/'));
+    let url = format!(
+        "{}/chat/threads/{thread_id}/messages?api-version=2024-03-07",
+        endpoint.trim_end_matches('/')
+    );
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = http.get(&url).bearer_auth(&token).send().await.unwrap();
     assert_eq!(answer.status(), 200);

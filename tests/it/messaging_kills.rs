@@ -53,8 +53,12 @@ impl Wish {
 
     async fn send(&self, clients: &Clients) -> Result<tonic::Response<()>, tonic::Status> {
         match self {
-            Self::Sms(wish) => clients.sms.clone().send_sms(wish.clone()).await.map(|answer| answer.map(drop)),
-            Self::Mail(wish) => clients.email.clone().send_email(wish.clone()).await.map(|answer| answer.map(drop)),
+            Self::Sms(wish) => {
+                clients.sms.clone().send_sms(wish.clone()).await.map(|answer| answer.map(drop))
+            }
+            Self::Mail(wish) => {
+                clients.email.clone().send_email(wish.clone()).await.map(|answer| answer.map(drop))
+            }
         }
     }
 

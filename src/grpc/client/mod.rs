@@ -4,6 +4,7 @@
 //! in words of the API (code, reason, fields, when to retry). It never retries and never logs. Not a library for
 //! other programs: they generate their own client from `proto/`.
 
+mod chat;
 mod failure;
 mod messages;
 
@@ -15,6 +16,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+pub use self::chat::{ChatMessage, ChatPerson, ChatSend, ChatThread, Listed, RefusedPerson};
 pub use self::failure::Failure;
 pub use self::messages::{Delivery, Events, Happening, Message, Name, NewEmail, NewSms, OptOut};
 use super::proto::v1;

@@ -65,7 +65,8 @@ impl EventLog for Embedded {
         let value = [now.plus(keep).as_millis().to_be_bytes().as_slice(), event].concat();
         self.write("event_append", Keep::Durably, move |tables| {
             let key = key.as_slice();
-            let known = tables.event_keys.get(key)?.and_then(|until| until.value().first_chunk::<8>().copied());
+            let known =
+                tables.event_keys.get(key)?.and_then(|until| until.value().first_chunk::<8>().copied());
             if let Some(known) = known {
                 let known = u64::from_be_bytes(known);
                 if known > now.as_millis() {

@@ -24,7 +24,13 @@ pub(super) struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { tokens: 1_000_000, requests: 1_000_000, messages: 1_000_000, links: 4_000_000, events: 1_000_000 }
+        Self {
+            tokens: 1_000_000,
+            requests: 1_000_000,
+            messages: 1_000_000,
+            links: 4_000_000,
+            events: 1_000_000,
+        }
     }
 }
 
@@ -77,7 +83,8 @@ fn drop_events(tables: &mut Tables<'_>, now: Timestamp, most: u64) -> Result<(),
 
     let surplus = usize::try_from(tables.events.len()?.saturating_sub(most)).unwrap_or(usize::MAX);
     for count in 0..AT_ONCE {
-        let first = tables.events.first()?.map(|(key, event)| (key.value().to_vec(), is_past(event.value(), now)));
+        let first =
+            tables.events.first()?.map(|(key, event)| (key.value().to_vec(), is_past(event.value(), now)));
         let Some((key, is_past)) = first else { break };
         if count >= surplus && !is_past {
             break;

@@ -110,8 +110,7 @@ impl MessageStore for Embedded {
 
     async fn get(&self, id: &MessageId) -> Result<Option<Versioned>, StoreError> {
         let view = self.engine.view();
-        let found =
-            view.messages.get(id.as_str().as_bytes()).map_err(|error| engine_error(error.into()))?;
+        let found = view.messages.get(id.as_str().as_bytes()).map_err(|error| engine_error(error.into()))?;
         let found = found.as_ref().and_then(|value| alive(value.value(), self.engine.clock().now()));
         found.map(decode_message).transpose()
     }
@@ -202,7 +201,8 @@ impl MessageStore for Embedded {
         let end = expiry_key(now.as_millis().saturating_add(1), &[]);
         // Most looks find nothing: they must not cost a write.
         let is_none = |error: redb::StorageError| engine_error(error.into());
-        let first = self.engine.view().due_order.first().map_err(is_none)?.map(|(key, _)| key.value().to_vec());
+        let first =
+            self.engine.view().due_order.first().map_err(is_none)?.map(|(key, _)| key.value().to_vec());
         if first.is_none_or(|first| first >= end) {
             return Ok(Vec::new());
         }

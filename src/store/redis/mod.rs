@@ -138,5 +138,8 @@ fn opened(redis: Arc<Redis>) -> Opened {
         budget: redis.clone(),
         leases: redis.clone(),
     };
-    Opened { core, messages: MessageStores { messages: redis.clone(), events: redis.clone(), budgets: redis } }
+    Opened {
+        core,
+        messages: MessageStores { messages: redis.clone(), events: redis.clone(), budgets: redis },
+    }
 }

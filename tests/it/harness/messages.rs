@@ -31,7 +31,8 @@ impl Fleet {
         let mut brokers = Vec::new();
         for _ in 0..count {
             let common = [("STORE__BACKEND", "redis"), ("STORE__REDIS__URL", url.as_str())];
-            let settings: Vec<_> = common.into_iter().chain(sending()).chain(settings.iter().copied()).collect();
+            let settings: Vec<_> =
+                common.into_iter().chain(sending()).chain(settings.iter().copied()).collect();
             brokers.push(BrokerProcess::start(&emulator.connection_string, &settings).await);
         }
         Self { redis, brokers }
