@@ -14,6 +14,8 @@ pub mod redis;
 #[cfg(test)]
 pub(crate) mod contract;
 #[cfg(test)]
+mod message_model;
+#[cfg(test)]
 mod model;
 
 use std::sync::Arc;

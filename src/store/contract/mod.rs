@@ -5,9 +5,12 @@
 //! one store. Time is moved where it can be; on a backend with a time of its own, rules wait for a condition.
 
 pub(crate) mod budget;
+pub(crate) mod events;
+pub(crate) mod fair;
 pub(crate) mod leases;
 pub(crate) mod ledger;
 pub(crate) mod mapping;
+pub(crate) mod messages;
 pub(crate) mod tokens;
 
 use std::any::Any;
@@ -21,7 +24,7 @@ use crate::broker::types::{
     AccessToken, CachedToken, IdentityId, IdentityRecord, KeyId, Scope, ScopeSet, TokenKey, UserId, Validity,
 };
 use crate::clock::{Clock, ManualClock, SystemClock, Timestamp};
-use crate::messaging::ports::MessageStores;
+use crate::messaging::ports::{FairBudget, MessageStores};
 use crate::secret::Secret;
 use crate::store::Opened;
 
@@ -39,6 +42,8 @@ pub(crate) struct Harness {
     pub(crate) stores: Stores,
     pub(crate) messages: MessageStores,
     pub(crate) time: Time,
+    /// Fair budgets by a clock of their own, where the backend's time cannot be moved.
+    simulated: Option<(Arc<dyn FairBudget>, Arc<ManualClock>)>,
     /// What must live as long as the stores: a server, a folder.
     _keep: Box<dyn Any + Send + Sync>,
     run: u64,
@@ -48,7 +53,30 @@ pub(crate) struct Harness {
 impl Harness {
     pub(crate) fn new(opened: Opened, time: Time, keep: impl Any + Send + Sync) -> Self {
         let Opened { core: stores, messages } = opened;
-        Self { stores, messages, time, _keep: Box::new(keep), run: rand::random(), names: AtomicU64::new(0) }
+        Self {
+            stores,
+            messages,
+            time,
+            simulated: None,
+            _keep: Box::new(keep),
+            run: rand::random(),
+            names: AtomicU64::new(0),
+        }
+    }
+
+    /// The same with fair budgets that go by this clock.
+    #[allow(dead_code, reason = "for the backends, of which a build may leave some out")]
+    pub(crate) fn with_simulated(self, budgets: Arc<dyn FairBudget>, clock: Arc<ManualClock>) -> Self {
+        Self { simulated: Some((budgets, clock)), ..self }
+    }
+
+    /// Fair budgets and the clock they go by.
+    fn simulated(&self) -> (Arc<dyn FairBudget>, Arc<ManualClock>) {
+        match (&self.simulated, &self.time) {
+            (Some((budgets, clock)), _) => (budgets.clone(), clock.clone()),
+            (None, Time::Manual(clock)) => (self.messages.budgets.clone(), clock.clone()),
+            (None, Time::Real) => panic!("this backend's time cannot be moved"),
+        }
     }
 
     /// A name nobody used before.
@@ -281,6 +309,48 @@ macro_rules! contract_rules {
             leases::a_renewed_lease_lasts_longer
             leases::only_its_holder_renews_a_lease
             leases::leases_with_odd_names_stay_apart
+            messages::a_message_is_kept_once_and_the_first_record_stays
+            messages::of_100_concurrent_insertions_one_is_kept_and_the_others_see_it
+            messages::a_message_changes_only_at_the_version_expected
+            messages::of_concurrent_replacements_of_a_version_one_succeeds
+            messages::a_message_is_removed_only_at_the_version_expected
+            messages::a_message_is_forgotten_after_its_time
+            messages::a_replacement_is_kept_for_its_own_time
+            messages::a_message_of_half_a_mebibyte_is_kept_whole
+            messages::messages_with_odd_ids_stay_apart
+            messages::ids_of_acs_lead_to_their_message_and_part
+            messages::links_with_odd_names_stay_apart
+            messages::a_link_is_forgotten_after_its_time
+            messages::what_is_due_is_taken_oldest_first_and_put_off
+            messages::the_last_wish_to_be_looked_at_counts
+            messages::of_concurrent_takers_each_due_message_has_one
+            events::events_are_read_in_the_order_they_were_appended
+            events::an_event_is_appended_once_for_its_key
+            events::of_100_concurrent_appends_with_one_key_one_succeeds
+            events::concurrent_appends_are_all_read_once
+            events::a_key_is_forgotten_after_its_time
+            events::events_with_odd_keys_stay_apart
+            events::events_that_are_old_go_and_a_reader_learns_that
+            events::a_reader_sees_all_that_came_after_a_place_or_that_something_is_missing
+            events::what_is_no_place_of_this_log_is_foreign
+            events::an_event_of_256_kib_is_kept_whole
+            fair::one_caller_alone_gets_all_there_is_and_no_more
+            fair::of_100_concurrent_takers_of_10_callers_only_as_many_as_fit_go
+            fair::what_one_limit_refuses_is_not_taken_from_the_others
+            fair::what_never_fits_is_refused_and_what_costs_nothing_goes
+            fair::a_caller_leaves_another_one_its_share
+            fair::fair_buckets_and_callers_with_odd_names_stay_apart
+            fair::while_a_bucket_is_paused_nobody_gets_anything
+            fair::a_fair_budget_comes_back_after_the_wait
+            fair::a_flood_does_not_take_anothers_share
+            fair::who_wants_less_than_its_share_gets_it_and_the_others_the_rest
+            fair::units_that_cannot_be_divided_go_in_turn
+            fair::more_callers_than_units_take_turns
+            fair::a_batch_larger_than_a_share_gets_through_a_flood
+            fair::who_comes_late_has_its_share_within_a_window_or_two
+            fair::the_share_of_who_has_gone_is_the_others
+            fair::shares_hold_under_two_limits_and_neither_is_passed
+            fair::callers_who_come_back_when_told_share_it_all
         }
     };
 }

@@ -10,7 +10,7 @@ use redb::ReadableTable;
 use sha2::{Digest, Sha256};
 
 use super::Embedded;
-use super::tables::{LOG_LAST, LOG_NAME, expiry_key};
+use super::tables::{LOG_KEEP, LOG_LAST, LOG_NAME, expiry_key};
 use super::writer::{Failure, Keep, engine_error};
 use crate::broker::ports::StoreError;
 use crate::messaging::ports::{Cursor, EventLog, EventPage, EventsRead};
@@ -62,7 +62,8 @@ impl EventLog for Embedded {
     ) -> Result<Option<Cursor>, StoreError> {
         let now = self.engine.clock().now();
         let (key, until) = (Sha256::digest(key.as_bytes()), now.plus(unique_for).as_millis());
-        let value = [now.plus(keep).as_millis().to_be_bytes().as_slice(), event].concat();
+        let value = [now.as_millis().to_be_bytes().as_slice(), event].concat();
+        let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX).to_be_bytes();
         self.write("event_append", Keep::Durably, move |tables| {
             let key = key.as_slice();
             let known =
@@ -80,6 +81,7 @@ impl EventLog for Embedded {
             tables.event_key_expiry.insert(expiry_key(until, key).as_slice(), [].as_slice())?;
             tables.events.insert(next.to_be_bytes().as_slice(), value.as_slice())?;
             tables.event_log.insert(LOG_LAST, next.to_be_bytes().as_slice())?;
+            tables.event_log.insert(LOG_KEEP, keep.as_slice())?;
             Ok(Some(cursor(&name, next)))
         })
         .await

@@ -27,6 +27,9 @@ pub(super) const LOG_NAME: &[u8] = b"name";
 /// The entry of `event_log` with the number of the last event, 8 bytes.
 pub(super) const LOG_LAST: &[u8] = b"last";
 
+/// The entry of `event_log` with the milliseconds that events are kept for, 8 bytes; absent before the first event.
+pub(super) const LOG_KEEP: &[u8] = b"keep";
+
 /// User id → identity record.
 const IDENTITIES: Definition = TableDefinition::new("identities");
 /// ACS id → user id.
@@ -51,13 +54,13 @@ const LINK_EXPIRY: Definition = TableDefinition::new("link_expiry");
 const DUE: Definition = TableDefinition::new("due");
 /// When it is due, message id → nothing.
 const DUE_ORDER: Definition = TableDefinition::new("due_order");
-/// Number of the event, from 1 without a gap → end of its time, event.
+/// Number of the event, from 1 without a gap → when it was appended, event.
 const EVENTS: Definition = TableDefinition::new("events");
 /// Digest of an event's key → end of the time it is remembered for.
 const EVENT_KEYS: Definition = TableDefinition::new("event_keys");
 /// End of that time, digest of the key → nothing.
 const EVENT_KEY_EXPIRY: Definition = TableDefinition::new("event_key_expiry");
-/// The name of the log of events, and its last number.
+/// The name of the log of events, its last number, and how long it keeps events.
 const EVENT_LOG: Definition = TableDefinition::new("event_log");
 /// What the file is.
 const META: Definition = TableDefinition::new("meta");

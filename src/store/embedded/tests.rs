@@ -4,6 +4,7 @@
 mod bounds;
 mod crash;
 mod failing;
+mod messaging;
 mod opening;
 
 use std::sync::Arc;

@@ -43,7 +43,7 @@ impl FairBudget for Redis {
     }
 
     async fn pause(&self, bucket: &str, time: Duration) -> Result<(), StoreError> {
-        let arguments = (self.budget_time(), super::millis(time));
+        let arguments = (self.budget_time(), "", CALLERS, -1, super::millis(time));
         let command = self.scripts.pause.on([self.keys.fair_budget(bucket)], arguments);
         self.connection.run(&command).await.map(drop)
     }

@@ -66,6 +66,7 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Self {
         let delete_if = include_str!("scripts/delete_if.lua");
+        let fair = include_str!("scripts/fair.lua");
         Self {
             insert: Named::new("insert_if_absent", include_str!("scripts/insert.lua")),
             advance: Named::new("advance_generation", include_str!("scripts/advance.lua")),
@@ -89,8 +90,8 @@ impl Scripts {
             append: Named::new("event_append", include_str!("scripts/append.lua")),
             end: Named::new("event_end", include_str!("scripts/end.lua")),
             after: Named::new("event_read", include_str!("scripts/after.lua")),
-            fair: Named::new("fair_take", include_str!("scripts/fair.lua")),
-            pause: Named::new("fair_pause", include_str!("scripts/pause.lua")),
+            fair: Named::new("fair_take", fair),
+            pause: Named::new("fair_pause", fair),
         }
     }
 }

@@ -7,11 +7,9 @@ if not redis.call('SET', KEYS[3], '1', 'PX', ARGV[2], 'NX') then return false en
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local log, last, number = string.match(redis.call('GET', KEYS[2]) or '', '^(%x+):(%d+):(%d+)$')
-if not log then
-  -- A new log, whatever is left of an old one.
-  redis.call('DEL', KEYS[1])
-  log, last, number = ARGV[5], '0', '0'
-end
+if not log then log, last, number = ARGV[5], '0', '0' end
+-- A new log, whatever is left of an old one.
+if number == '0' then redis.call('DEL', KEYS[1]) end
 -- A clock that was set back does not take the log back.
 local ms = string.format('%.0f', math.max(now, tonumber(last)))
 number = string.format('%.0f', tonumber(number) + 1)

@@ -1,8 +1,9 @@
--- Takes from a fair budget, or nothing: `src/store/fair.rs` explains the arithmetic, this repeats it step by step.
+-- Takes from a fair budget, or nothing, or pauses it: `src/store/fair.rs` explains the arithmetic, this repeats it step by step.
 -- KEYS: budget, a JSON text: seen, paused, and by name the callers with served, seen, cost, wish, hold, and by the
 -- length of the window: frame, asked, before, slices ({number, taken}, oldest first).
 -- ARGV: now in ms or nothing, caller, how many callers are told apart, cost, then for each limit: window in ms, slice
--- in ms, maximum. No two limits have the same window. Returns {1, what remains} or {0, milliseconds to wait}.
+-- in ms, maximum. No two limits have the same window. To pause: -1 as cost, then milliseconds.
+-- Returns {1, what remains} or {0, milliseconds to wait}.
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
@@ -10,7 +11,7 @@ if not now then
 end
 local name, cost = ARGV[2], tonumber(ARGV[4])
 local windows, keep, longest, widest = {}, 0, 0, 0
-for at = 5, #ARGV, 3 do
+for at = 5, cost >= 0 and #ARGV or 0, 3 do
   local window = { length = tonumber(ARGV[at]), slice = tonumber(ARGV[at + 1]), max = tonumber(ARGV[at + 2]) }
   window.key = string.format('%.0f', window.length)
   table.insert(windows, window)
@@ -73,7 +74,7 @@ for other, caller in pairs(callers) do
 end
 
 local function answer(taken, number)
-  keep = math.max(keep, bucket.paused - now, redis.call('PTTL', KEYS[1]))
+  keep = math.max(1, keep, bucket.paused - now, redis.call('PTTL', KEYS[1]))
   redis.call('SET', KEYS[1], cjson.encode(bucket), 'PX', string.format('%.0f', keep))
   return { taken, number }
 end
@@ -82,13 +83,17 @@ local function go()
   for _, window in ipairs(windows) do left = math.min(left, math.max(0, window.max - total(window, now))) end
   return left
 end
-if bucket.paused > now then return { 0, bucket.paused - now } end
-if cost == 0 or not windows[1] then return { 1, go() } end
+if cost < 0 then
+  bucket.paused = math.max(bucket.paused, now + tonumber(ARGV[5]))
+  return answer(1, 0)
+end
+if bucket.paused > now then return answer(0, bucket.paused - now) end
+if cost == 0 or not windows[1] then return answer(1, go()) end
 local never = 0
 for _, window in ipairs(windows) do
   if cost > window.max then never = math.max(never, window.length) end
 end
-if never > 0 then return { 0, never } end
+if never > 0 then return answer(0, never) end
 
 -- The asker, at most a share behind the most served of the others.
 if not callers[name] and count >= tonumber(ARGV[3]) then name = '' end

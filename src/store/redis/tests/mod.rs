@@ -2,7 +2,9 @@
 
 mod claims;
 mod costs;
+mod fair;
 mod fitness;
+mod messaging;
 mod opening;
 mod outage;
 mod topologies;

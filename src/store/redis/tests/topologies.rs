@@ -1,20 +1,31 @@
 //! The contract of the ports on every kind of Redis there is.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::super::{Settings, Topology, opened};
+use super::super::{Redis, Settings, Topology, opened};
 use super::redis_server::{RedisCluster, RedisServer, Sentinel, wait_until};
 use super::{chat, open_with, patient, record, token, user};
 use crate::broker::ports::{IdentityStore as _, Inserted, TokenCache as _};
 use crate::broker::types::CachedToken;
+use crate::clock::{Clock as _, ManualClock, SystemClock};
 use crate::secret::Secret;
 use crate::store::contract::{Harness, Time, run_all};
 
+/// The same Redis, with fair budgets by a clock that tests move.
+pub(super) async fn simulated(settings: &Settings) -> (Arc<Redis>, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let mut redis = Arc::into_inner(open_with(settings).await.unwrap()).unwrap();
+    redis.budget_clock = Some(clock.clone());
+    (Arc::new(redis), clock)
+}
+
 async fn suite(settings: &Settings, keep: impl Any + Send + Sync) {
     let redis = open_with(settings).await.unwrap();
-    run_all(&Harness::new(opened(redis), Time::Real, keep)).await;
+    let (simulated, clock) = simulated(settings).await;
+    run_all(&Harness::new(opened(redis), Time::Real, keep).with_simulated(simulated, clock)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

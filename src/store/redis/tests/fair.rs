@@ -1,0 +1,65 @@
+//! The script of fair budgets answers as the arithmetic in `store::fair` does, step by step.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::patient;
+use super::redis_server::RedisServer;
+use super::topologies::simulated;
+use crate::broker::ports::Limit;
+use crate::clock::Clock as _;
+use crate::messaging::ports::FairBudget as _;
+use crate::store::fair::{Bucket, windows};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Take { caller: String, limits: usize, cost: u32 },
+    Pause { ms: u64 },
+    Elapse { ms: u64 },
+    SetBack { ms: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let caller = prop_oneof![6 => "[a-d]", 1 => "[\"\\\\ü{}]{0,3}", 1 => "[a-z]{2}"];
+    let cost = prop_oneof![5 => 1..3u32, 2 => 3..12u32, 1 => Just(0), 1 => Just(u32::MAX)];
+    prop_oneof![
+        60 => (caller, 0..4usize, cost).prop_map(|(caller, limits, cost)| Step::Take { caller, limits, cost }),
+        1 => (0..3000u64).prop_map(|ms| Step::Pause { ms }),
+        30 => (0..900u64).prop_map(|ms| Step::Elapse { ms }),
+        2 => (0..20_000u64).prop_map(|ms| Step::Elapse { ms }),
+        1 => (0..20_000u64).prop_map(|ms| Step::SetBack { ms }),
+    ]
+}
+
+#[tokio::test]
+async fn the_script_answers_as_the_arithmetic_does() {
+    let server = RedisServer::start();
+    let (redis, clock) = simulated(&patient(&server.url())).await;
+    let limit = |ms, max| Limit { window: Duration::from_millis(ms), max };
+    let limits =
+        [vec![limit(3000, 12)], vec![limit(3000, 12), limit(20_000, 30)], vec![limit(777, 3)], vec![]];
+    let mut runner = TestRunner::default();
+    for round in 0..24 {
+        let all = prop::collection::vec(steps(), 1..300).new_tree(&mut runner).unwrap().current();
+        let (mut model, bucket) = (Bucket::default(), format!("bucket {round}"));
+        for (at, step) in all.iter().enumerate() {
+            match step {
+                Step::Take { caller, limits: chosen, cost } => {
+                    let limits = &limits[*chosen];
+                    let expected = model.take(caller, &windows(limits), *cost, clock.now());
+                    let taken = redis.take_fair(&bucket, caller, limits, *cost).await.unwrap();
+                    assert_eq!(taken, expected, "{:#?}", &all[..=at]);
+                }
+                Step::Pause { ms } => {
+                    model.pause(Duration::from_millis(*ms), clock.now());
+                    redis.pause(&bucket, Duration::from_millis(*ms)).await.unwrap();
+                }
+                Step::Elapse { ms } => clock.advance(Duration::from_millis(*ms)),
+                Step::SetBack { ms } => clock.set(clock.now().minus(Duration::from_millis(*ms))),
+            }
+        }
+    }
+}
