@@ -19,6 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("acsbroker_descriptor.bin"), compiler.encode_file_descriptor_set())?;
     // No derived Debug: it would print tokens and user ids. src/grpc/proto.rs gives one that does not.
-    tonic_prost_build::configure().skip_debug(["."]).compile_fds(compiler.file_descriptor_set())?;
+    tonic_prost_build::configure()
+        .skip_debug(["."])
+        .codec_path("crate::grpc::codec::Bounded")
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -55,6 +55,7 @@ impl Command {
             |(name, kind): &(&str, EventKind)| watch.kinds.iter().any(|k| k == name).then_some(*kind);
         let kinds: Vec<_> = KINDS.iter().filter_map(wanted).collect();
         let mut events = client.watch_events(&watch.cursor, &kinds).await?;
+        writeln!(io.err, "watching")?;
         let (mut left, mut last) = (watch.count.unwrap_or(u64::MAX), watch.cursor.clone());
         while left > 0 {
             match events.next().await {

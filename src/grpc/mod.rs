@@ -7,6 +7,7 @@
 mod authn;
 mod chat;
 pub mod client;
+mod codec;
 mod connection;
 mod convert;
 mod email;

@@ -11,6 +11,8 @@
 mod clients;
 #[cfg(feature = "emulator")]
 mod lifecycle;
+#[cfg(feature = "emulator")]
+mod messages;
 #[cfg_attr(
     not(feature = "emulator"),
     allow(dead_code, reason = "servers are started with the emulator only")

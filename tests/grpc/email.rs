@@ -174,6 +174,14 @@ async fn ten_megabytes_of_base64_are_taken_and_more_is_refused() {
 }
 
 #[tokio::test]
+async fn millions_of_empty_entries_are_refused_before_they_take_a_place_in_memory() {
+    let server = start_default().await;
+    let bomb = v1::SendEmailRequest { to: vec![v1::EmailAddress::default(); 1_000_000], ..mail() };
+    let status = send(&server, bomb).await.unwrap_err();
+    refused(&status, Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
+}
+
+#[tokio::test]
 async fn more_large_mails_at_once_than_fit_into_memory_are_refused_and_room_comes_back() {
     let server = start_default().await;
     // Too large for ACS, so that each ends at once, and never mind in which order they come.

@@ -1,0 +1,152 @@
+//! The codec of our messages: prost's, with a look at large ones before they are taken apart.
+//!
+//! A few bytes on the wire may become a hundred in memory: an empty entry of a list takes two, and its place in the list
+//! fifty times that. In small messages that does no harm. In one as large as a mail may be it would take a gigabyte, so
+//! there the fields are counted first. The generated code names it; build.rs says so.
+
+use std::marker::PhantomData;
+
+use prost::Message;
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
+use tonic_prost::{ProstDecoder, ProstEncoder};
+
+use super::status::{self, Refusal};
+
+/// Messages up to this size are taken apart unseen.
+const SMALL: usize = 64 * 1024;
+
+/// Fields of a large message; every entry of a list is one. The largest of ours, a page of a thousand users, has a
+/// quarter of it.
+const MOST_FIELDS: usize = 4096;
+
+/// The codec; `T` is sent, `U` is received.
+#[derive(Debug)]
+pub(crate) struct Bounded<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for Bounded<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for Bounded<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = BoundedDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        BoundedDecoder(ProstDecoder::default())
+    }
+}
+
+/// The half that receives.
+#[derive(Debug)]
+pub(crate) struct BoundedDecoder<U>(ProstDecoder<U>);
+
+impl<U: Message + Default> Decoder for BoundedDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        use prost::bytes::Buf;
+        if buffer.remaining() > SMALL && has_too_many_fields(buffer.chunk()) {
+            return Err(status::of(Refusal::MessageTooLarge));
+        }
+        self.0.decode(buffer)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        self.0.buffer_settings()
+    }
+}
+
+/// Whether a message has more fields than any of ours; what is no message is for the real decoder to refuse.
+fn has_too_many_fields(mut message: &[u8]) -> bool {
+    let mut fields = 0;
+    while !message.is_empty() {
+        fields += 1;
+        if fields > MOST_FIELDS {
+            return true;
+        }
+        let Some(rest) = skip_field(message) else { return false };
+        message = rest;
+    }
+    false
+}
+
+/// What comes after the first field.
+fn skip_field(message: &[u8]) -> Option<&[u8]> {
+    let (key, rest) = varint(message)?;
+    let length = match key & 7 {
+        0 => return varint(rest).map(|(_, rest)| rest),
+        1 => 8,
+        2 => {
+            let (length, rest) = varint(rest)?;
+            return rest.get(usize::try_from(length).ok()?..);
+        }
+        5 => 4,
+        // Groups: none of ours has one.
+        _ => return None,
+    };
+    rest.get(length..)
+}
+
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0;
+    for (at, byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((value, bytes.get(at + 1..)?));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::proto::v1;
+    use proptest::prelude::*;
+
+    #[test]
+    fn fields_are_counted_and_their_sizes_are_not() {
+        let mail = |to: usize, bytes: usize| {
+            let file = v1::EmailAttachment { content: vec![0xff; bytes], ..v1::EmailAttachment::default() };
+            v1::SendEmailRequest {
+                to: vec![v1::EmailAddress::default(); to],
+                attachments: vec![file],
+                disable_engagement_tracking: true,
+                ..v1::SendEmailRequest::default()
+            }
+            .encode_to_vec()
+        };
+        assert!(!has_too_many_fields(&mail(200, 1_000_000)));
+        assert!(!has_too_many_fields(&mail(MOST_FIELDS - 2, 0)));
+        assert!(has_too_many_fields(&mail(MOST_FIELDS - 1, 0)));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = has_too_many_fields(&bytes);
+        }
+
+        #[test]
+        fn numbers_are_read_as_prost_writes_them(number in any::<u64>(), after in any::<u8>()) {
+            let mut bytes = Vec::new();
+            prost::encoding::encode_varint(number, &mut bytes);
+            bytes.push(after);
+            prop_assert_eq!(varint(&bytes), Some((number, &[after][..])));
+        }
+    }
+}
