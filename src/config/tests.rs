@@ -105,6 +105,37 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
             "[admin]\naddress = \"127.0.0.1:50051\"",
             "admin.address is the same as server.address; choose another port (file F)",
         ),
+        (
+            "[webhook]\naddress = \"0.0.0.0:8084\"",
+            "webhook.address is not a loopback address, and without webhook.secret anybody could forge events; set the \
+             secret or its _file twin (file F)",
+        ),
+        (
+            "[webhook]\naddress = \"localhost:8084\"",
+            "webhook.address must be an IP address and a port, such as \"127.0.0.1:8084\" or \"[::]:8084\", or empty \
+             (file F)",
+        ),
+        (
+            "[webhook]\naddress = \"127.0.0.1:8081\"",
+            "webhook.address is the same as admin.address; choose another port (file F)",
+        ),
+        ("[webhook]\nsecret = \"short\"", "webhook.secret must have at least 16 bytes (file F)"),
+        (
+            "[messages]\nhold = \"10s\"\n[acs]\ntimeout = \"10s\"",
+            "messages.hold must be longer than acs.timeout, or another replica sends what one is still sending (file F)",
+        ),
+        (
+            "[messages.sms]\nredirect = \"1425\"",
+            "messages.sms.redirect must be one number such as +14255550123 (file F)",
+        ),
+        (
+            "[messages.email]\nallow = \"*\"",
+            "messages.email.allow must be mail addresses or domains such as *@example.com, separated by commas (file F)",
+        ),
+        (
+            "[messages]\nretention = \"91d\"",
+            "messages.retention must be a duration from 1h to 90d, such as \"90d\" (file F)",
+        ),
         ("[tokens]\nfloor = 900", "tokens.floor must be text in quotes (file F)"),
         (
             "[tokens]\nfloor = \"46m\"",

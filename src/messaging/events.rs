@@ -137,6 +137,14 @@ impl Event {
         }
     }
 
+    /// Whether it says how a message ended.
+    const fn is_final(&self) -> bool {
+        match &self.happened {
+            Happened::SmsDelivery { state, .. } | Happened::EmailDelivery { state, .. } => state.is_final(),
+            _ => false,
+        }
+    }
+
     /// The id of ACS that ties it to a message.
     fn upstream_id(&self) -> Option<&str> {
         match &self.happened {
@@ -163,22 +171,22 @@ pub struct Watch {
 impl Messaging {
     /// Takes an event in. It is safe to take the same one in again; after an error it should be.
     pub async fn take_in(&self, mut event: Event) -> Result<(), Error> {
-        let linked = match event.upstream_id() {
-            Some(upstream_id) => self.0.stores.messages.linked(upstream_id).await?,
+        let messages = &self.0.stores.messages;
+        let mut linked = match event.upstream_id() {
+            Some(upstream_id) => messages.linked(upstream_id).await?,
             None => None,
         };
-        match (&linked, event.upstream_id()) {
-            (Some((id, part)), _) => {
-                event.message = Some(id.as_str().to_owned());
-                self.apply(id, *part, &event).await?;
-            }
-            // Perhaps the answer to the send is not kept yet: then it is met afterwards.
-            (None, Some(upstream_id)) => {
-                let bytes = serde_json::to_vec(&event).unwrap_or_default();
-                let early = early(upstream_id);
-                self.0.stores.messages.insert(&early, &bytes, EARLY).await?;
-            }
-            (None, None) => {}
+        // Perhaps the answer to the send is not kept yet: then it is met afterwards. Only what ends a message is kept,
+        // for only one event can wait.
+        if let (None, Some(upstream_id), true) = (&linked, event.upstream_id(), event.is_final()) {
+            let bytes = serde_json::to_vec(&event).unwrap_or_default();
+            messages.insert(&early(upstream_id), &bytes, EARLY).await?;
+            // The answer may have been kept between the two, and have met nothing.
+            linked = messages.linked(upstream_id).await?;
+        }
+        if let Some((id, part)) = &linked {
+            event.message = Some(id.as_str().to_owned());
+            self.apply(id, *part, &event).await?;
         }
         let bytes = serde_json::to_vec(&event).unwrap_or_default();
         let keep = self.0.settings.retention;

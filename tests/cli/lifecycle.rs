@@ -36,7 +36,8 @@ fn dev_prints_a_command_that_returns_a_token_and_then_the_cached_one() {
             "emulator",
             "emulator_tls",
             "grpc",
-            "inbox"
+            "inbox",
+            "webhook"
         ]
     );
     for place in places {

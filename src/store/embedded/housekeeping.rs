@@ -4,7 +4,7 @@
 
 use redb::ReadableTable;
 
-use super::tables::{Tables, expiry_key};
+use super::tables::{LOG_KEEP, Tables, expiry_key};
 use crate::clock::Timestamp;
 
 /// How much the store may hold beside the mapping.
@@ -81,12 +81,17 @@ fn expire(
 fn drop_events(tables: &mut Tables<'_>, now: Timestamp, most: u64) -> Result<(), redb::Error> {
     use redb::ReadableTableMetadata;
 
+    let keep = tables.event_log.get(LOG_KEEP)?.and_then(|keep| keep.value().first_chunk::<8>().copied());
+    let keep = keep.map_or(u64::MAX, u64::from_be_bytes);
     let surplus = usize::try_from(tables.events.len()?.saturating_sub(most)).unwrap_or(usize::MAX);
     for count in 0..AT_ONCE {
-        let first =
-            tables.events.first()?.map(|(key, event)| (key.value().to_vec(), is_past(event.value(), now)));
-        let Some((key, is_past)) = first else { break };
-        if count >= surplus && !is_past {
+        let Some((key, at)) = tables.events.first()?.map(|(key, event)| {
+            let at = event.value().first_chunk::<8>().map_or(0, |at| u64::from_be_bytes(*at));
+            (key.value().to_vec(), at)
+        }) else {
+            break;
+        };
+        if count >= surplus && at.saturating_add(keep) > now.as_millis() {
             break;
         }
         tables.events.remove(key.as_slice())?;
@@ -100,7 +105,7 @@ fn first_key(
     Ok(table.first()?.map(|(key, _)| key.value().to_vec()))
 }
 
-/// Whether the time that the bytes start with has come.
+/// Whether the time in an expiry key has come.
 fn is_past(due: &[u8], now: Timestamp) -> bool {
     due < expiry_key(now.as_millis().saturating_add(1), &[]).as_slice()
 }
