@@ -12,6 +12,7 @@ mod emulator_control;
 mod error_table;
 mod fleet;
 mod harness;
+mod messaging_canary;
 mod messaging_chaos;
 mod messaging_events;
 mod messaging_first;
