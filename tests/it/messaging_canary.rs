@@ -200,7 +200,7 @@ async fn calls(broker: &BrokerProcess, errors: &mut Vec<Status>) -> usize {
         v1::SendEmailRequest { subject: format!("{}\r\nBcc: x", CONTENTS[1]), ..mail.clone() },
         v1::SendEmailRequest { to: vec![address("canary-to-6c1d@")], ..mail.clone() },
         v1::SendEmailRequest { from: "canary-to-6c1d@example.com".into(), ..mail.clone() },
-        v1::SendEmailRequest { headers: [(CONTENTS[7].to_owned(), "\n".to_owned())].into(), ..mail },
+        v1::SendEmailRequest { headers: [("X-Canary".to_owned(), format!("{}\n", CONTENTS[7]))].into(), ..mail },
     ] {
         match email.clone().send_email(mail).await {
             Ok(_) => done += 1,
@@ -245,7 +245,7 @@ async fn chat_calls(broker: &BrokerProcess, errors: &mut Vec<Status>) -> usize {
     };
     for bad in [
         v1::SendChatMessageRequest { text: CONTENTS[9].repeat(3000), ..say.clone() },
-        v1::SendChatMessageRequest { thread_id: CONTENTS[9].into(), ..say.clone() },
+        v1::SendChatMessageRequest { thread_id: "19:no-such-thread@thread.v2".into(), ..say.clone() },
         v1::SendChatMessageRequest { acting_user_id: "canary-user-6c1d-stranger".into(), ..say.clone() },
     ] {
         errors.extend(chats.send_chat_message(bad).await.err());
