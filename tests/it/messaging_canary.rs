@@ -77,7 +77,8 @@ async fn said_nothing(settings: &[(&str, &str)], kept_in: &Path, break_the_store
     emulator.api().receive_sms(INBOUND, crate::harness::messages::NUMBER, "told to watchers").await;
     let webhook = broker.webhook_with_secret();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    for body in [format!("[{{\"data\":\"{NUMBER} {}\"}}]", CONTENTS[0]), format!("{NUMBER} {}", CONTENTS[0])] {
+    for body in [format!("[{{\"data\":\"{NUMBER} {}\"}}]", CONTENTS[0]), format!("{NUMBER} {}", CONTENTS[0])]
+    {
         let request = http.post(&webhook).header("content-type", "application/json").body(body);
         let answer = request.send().await.unwrap();
         errors.push(Status::unknown(String::from_utf8_lossy(&answer.bytes().await.unwrap())));
@@ -97,7 +98,9 @@ async fn said_nothing(settings: &[(&str, &str)], kept_in: &Path, break_the_store
 
     let (log, admin, errors) = (broker.log(), broker.admin().await, format!("{errors:?}"));
     assert!(log.contains("\"level\":\"DEBUG\"") && log.contains("SendSms"), "there is something to search");
-    for (name, said) in [("log", &log), ("emulator's log", &emulator_log), ("metrics", &admin), ("errors", &errors)] {
+    for (name, said) in
+        [("log", &log), ("emulator's log", &emulator_log), ("metrics", &admin), ("errors", &errors)]
+    {
         for secret in PEOPLE.iter().chain(&CONTENTS).chain([&WEBHOOK_SECRET]) {
             if let Some(at) = said.find(secret) {
                 let around = &said[at.saturating_sub(300)..at];
@@ -200,7 +203,10 @@ async fn calls(broker: &BrokerProcess, errors: &mut Vec<Status>) -> usize {
         v1::SendEmailRequest { subject: format!("{}\r\nBcc: x", CONTENTS[1]), ..mail.clone() },
         v1::SendEmailRequest { to: vec![address("canary-to-6c1d@")], ..mail.clone() },
         v1::SendEmailRequest { from: "canary-to-6c1d@example.com".into(), ..mail.clone() },
-        v1::SendEmailRequest { headers: [("X-Canary".to_owned(), format!("{}\n", CONTENTS[7]))].into(), ..mail },
+        v1::SendEmailRequest {
+            headers: [("X-Canary".to_owned(), format!("{}\n", CONTENTS[7]))].into(),
+            ..mail
+        },
     ] {
         match email.clone().send_email(mail).await {
             Ok(_) => done += 1,
@@ -271,7 +277,8 @@ async fn chat_calls(broker: &BrokerProcess, errors: &mut Vec<Status>) -> usize {
         sender_display_name: PEOPLE[7].into(),
     };
     errors.extend(chats.send_typing_notification(typing).await.err());
-    let list = v1::ListChatMessagesRequest { acting_user_id: user(), thread_id: thread, ..Default::default() };
+    let list =
+        v1::ListChatMessagesRequest { acting_user_id: user(), thread_id: thread, ..Default::default() };
     errors.extend(chats.list_chat_messages(list).await.err());
     2
 }

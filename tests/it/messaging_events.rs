@@ -25,12 +25,14 @@ const LATE: &str = "+12065550130";
 type Events = Streaming<v1::WatchEventsResponse>;
 
 async fn watch(broker: &BrokerProcess, cursor: &str) -> Events {
-    let wish = v1::WatchEventsRequest { cursor: cursor.into(), kinds: vec![v1::EventKind::SmsDelivery.into()] };
+    let wish =
+        v1::WatchEventsRequest { cursor: cursor.into(), kinds: vec![v1::EventKind::SmsDelivery.into()] };
     broker.events().watch_events(wish).await.unwrap().into_inner()
 }
 
 async fn next(events: &mut Events) -> (String, v1::SmsDeliveryEvent) {
-    let event = tokio::time::timeout(Duration::from_secs(20), events.message()).await.expect("an event in time");
+    let event =
+        tokio::time::timeout(Duration::from_secs(20), events.message()).await.expect("an event in time");
     let event = event.unwrap().expect("the stream goes on");
     let Some(Event::SmsDelivery(delivery)) = event.event else { panic!("of another kind") };
     (event.cursor, delivery)
@@ -131,7 +133,8 @@ async fn states_only_move_forward_and_watchers_miss_nothing_however_events_come(
     let known = fleet.brokers[0].webhook_with_secret();
     assert_eq!(post(&known, &json!([{ "id": "x" }])).await, 400);
     assert_eq!(post(&known, &report("nobodys", "a-message-of-nobody", LATE, "Delivered")).await, 200);
-    let state_of = |outcomes: &[v1::SmsOutcome], to: &str| outcomes.iter().find(|one| one.to == to).unwrap().state();
+    let state_of =
+        |outcomes: &[v1::SmsOutcome], to: &str| outcomes.iter().find(|one| one.to == to).unwrap().state();
     assert_eq!(state_of(&outcomes(&clients[0], &mixed).await, LATE), Sent);
 
     // Late: a report that contradicts a final one changes nothing, whichever way.
@@ -147,7 +150,8 @@ async fn states_only_move_forward_and_watchers_miss_nothing_however_events_come(
 
     // And what really comes ten minutes later is taken in.
     emulator.api().advance("11m").await;
-    until("the late report", async || state_of(&outcomes(&clients[1], &mixed).await, LATE) == Delivered).await;
+    until("the late report", async || state_of(&outcomes(&clients[1], &mixed).await, LATE) == Delivered)
+        .await;
 
     let hooks = emulator.api().webhooks().await;
     let posted: u64 = hooks.iter().map(|hook| hook["delivered"].as_u64().unwrap()).sum();
@@ -175,7 +179,9 @@ async fn a_report_that_is_there_before_the_answer_is_not_lost() {
     for number in 0..60 {
         let mut client = clients[0].sms.clone();
         let to = (0..5).map(|part| recipient(number * 5 + part)).collect();
-        sends.spawn(async move { client.send_sms(sms(&new_id(), to, "quick")).await.unwrap().into_inner().sms_id });
+        sends.spawn(async move {
+            client.send_sms(sms(&new_id(), to, "quick")).await.unwrap().into_inner().sms_id
+        });
     }
     let ids = sends.join_all().await;
     let mut wrong = BTreeMap::new();

@@ -134,7 +134,12 @@ async fn a_caller_who_floods_leaves_the_other_its_share_of_the_published_limit()
     if time >= 130 {
         let windows = (time - 60) / 60;
         let even = usize::try_from(windows).unwrap() * LIMIT / 2;
-        let modest = modest_at.lock().unwrap().iter().filter(|at| (from..from + windows * 60_000).contains(at)).count();
+        let modest = modest_at
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|at| (from..from + windows * 60_000).contains(at))
+            .count();
         println!("from the second minute on, {windows} minutes: modest {modest} of an even share of {even}");
         assert!(modest * 10 >= even * 9 && modest * 10 <= even * 11, "±10 %");
     }
@@ -212,8 +217,7 @@ async fn a_thousand_mails_watched_by_fifty_callers_cost_acs_no_more_than_one_pol
     for watcher in 0..WATCHERS {
         let kinds = vec![v1::EventKind::EmailDelivery.into()];
         let wish = v1::WatchEventsRequest { cursor: String::new(), kinds };
-        let mut events =
-            fleet.brokers[watcher % 3].events().watch_events(wish).await.unwrap().into_inner();
+        let mut events = fleet.brokers[watcher % 3].events().watch_events(wish).await.unwrap().into_inner();
         watchers.push(tokio::spawn(async move {
             let mut told = std::collections::BTreeSet::new();
             while told.len() < MAILS {
@@ -234,7 +238,9 @@ async fn a_thousand_mails_watched_by_fifty_callers_cost_acs_no_more_than_one_pol
             for number in 0..MAILS / WATCHERS {
                 let to = format!("reader-{caller}-{number}@example.com");
                 let mut client = clients[(caller + number) % 3].email.clone();
-                ids.push(client.send_email(mail(&new_id(), &to, "news")).await.unwrap().into_inner().email_id);
+                ids.push(
+                    client.send_email(mail(&new_id(), &to, "news")).await.unwrap().into_inner().email_id,
+                );
             }
             for (number, id) in ids.iter().enumerate() {
                 let name = Some(v1::get_email_request::Name::EmailId(id.clone()));

@@ -134,15 +134,7 @@ impl Rig {
         let stop = CancellationToken::new();
         let health = Health::new();
         health.set_serving(true);
-        tokio::spawn(grpc::serve(
-            listener,
-            &wish.server,
-            cores,
-            wish.chain,
-            metrics,
-            health,
-            stop.clone(),
-        ));
+        tokio::spawn(grpc::serve(listener, &wish.server, cores, wish.chain, metrics, health, stop.clone()));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self { emulator, address, messaging, channel, stop }
     }
