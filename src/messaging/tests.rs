@@ -459,9 +459,9 @@ async fn a_report_that_comes_while_the_answer_is_kept_and_the_answer_both_count(
         (outcome.upstream_id, outcome.state) = (None, State::Accepted);
     }
     early.advance(0, State::Delivered, None, world.clock.now());
-    let replaced =
-        messaging.0.stores.messages.replace(&report.id, kept.version, &early.bytes(), settings().retention);
-    assert!(replaced.await.unwrap().is_ok());
+    let (messages, bytes) = (&messaging.0.stores.messages, early.bytes());
+    let replaced = messages.replace(&report.id, kept.version, &bytes, settings().retention).await;
+    assert!(replaced.unwrap().is_ok());
     messaging.keep(&report.id, kept.version, &answer).await;
     let now = messaging.get_sms(&caller(), MessageName::Id(report.id.clone())).await.unwrap();
     assert_eq!(states(&now), [State::Delivered, State::Sent]);

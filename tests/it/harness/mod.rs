@@ -168,14 +168,19 @@ impl Drop for Rig {
 
 /// The store of a broker's core on this Redis.
 pub(crate) async fn redis_stores(redis: &RedisServer) -> Stores {
-    open_redis(redis).await.core
+    open_within(redis, Duration::from_millis(100)).await.core
 }
 
 /// The store of a broker on this Redis. Its patience is that of a machine that also compiles.
 pub(crate) async fn open_redis(redis: &RedisServer) -> acs_broker::store::Opened {
+    open_within(redis, Duration::from_secs(5)).await
+}
+
+async fn open_within(redis: &RedisServer, timeout: Duration) -> acs_broker::store::Opened {
     let mut file: toml::Table = include_str!("../../../config/default.toml").parse().unwrap();
     let mut settings: acs_broker::store::Settings = file.remove("store").unwrap().try_into().unwrap();
     settings.backend = acs_broker::store::Backend::Redis;
+    settings.redis.timeout = timeout;
     let (url, password) = (Secret::new(redis.url()), Secret::new(""));
     let clock = Arc::new(SystemClock);
     acs_broker::store::open(&settings, url, password, clock, Metrics::new()).await.unwrap()
