@@ -203,6 +203,7 @@ impl<'a> ChatOperations<'a> {
         let call = Call {
             ids: &[thread],
             body: body::json(&body),
+            single: true,
             private: &[thread, text, sender_display_name.unwrap_or_default()],
             ..self.call("send_message", Method::POST, "/chat/threads/{thread}/messages")
         };

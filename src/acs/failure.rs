@@ -24,14 +24,16 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether another attempt may be made. Throttled requests and 503s were not done, whatever they are.
-    pub(super) fn may_retry(&self, idempotent: bool) -> bool {
+    /// Whether another attempt may be made. Throttled requests were not done, whatever they are, and neither were 503s,
+    /// unless what is asked for is to happen a `single` time: a gateway may say 503 of what was done behind it.
+    pub(super) fn may_retry(&self, idempotent: bool, single: bool) -> bool {
         match self {
             Self::NeverSent(_) => true,
             Self::PerhapsSent(_) => idempotent,
             Self::Unusable(..) => false,
             Self::Answered { status, .. } => match status.as_u16() {
-                429 | 503 => true,
+                429 => true,
+                503 => !single,
                 408 | 500 | 502 | 504 => idempotent,
                 _ => false,
             },
@@ -121,9 +123,11 @@ mod tests {
 
     #[test]
     fn only_what_was_surely_not_done_is_repeated_for_a_create() {
-        let statuses = |idempotent| {
-            (300..600).filter(|&status| answered(status).may_retry(idempotent)).collect::<Vec<u16>>()
+        let tried = |idempotent, single| {
+            (300..600).filter(|&status| answered(status).may_retry(idempotent, single)).collect::<Vec<u16>>()
         };
+        let statuses = |idempotent| tried(idempotent, false);
+        assert_eq!(tried(false, true), [429]);
         assert_eq!(statuses(false), [429, 503]);
         assert_eq!(statuses(true), [408, 429, 500, 502, 503, 504]);
         let done = |status: &u16| answered(*status).perhaps_done();

@@ -63,6 +63,8 @@ pub(super) struct Call<'a> {
     pub content_type: &'static str,
     /// Whether doing it twice is as good as once.
     pub idempotent: bool,
+    /// Whether doing it twice is so bad that not even a 503 is taken for "not done".
+    pub single: bool,
     /// Values that ACS may repeat in a message and that must not reach a log.
     pub private: &'a [&'a str],
 }
@@ -96,6 +98,7 @@ impl<'a> Call<'a> {
             body: Vec::new(),
             content_type: JSON,
             idempotent: false,
+            single: false,
             private: &[],
         }
     }
@@ -199,7 +202,7 @@ impl Pipeline {
             perhaps_done |= failure.perhaps_done();
             let left = deadline.saturating_duration_since(Instant::now());
             let wait = self.plan.wait(attempts, left, failure.asked(), rand::random());
-            match wait.filter(|_| failure.may_retry(call.idempotent)) {
+            match wait.filter(|_| failure.may_retry(call.idempotent, call.single)) {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None => break failure,
             }

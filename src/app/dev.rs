@@ -153,3 +153,7 @@ async fn adopt(stores: &Stores, emulator: &EmulatorHandle) -> Result<(usize, usi
     }
     Ok((adopted, not_adopted))
 }
+
+#[cfg(test)]
+#[path = "dev_tests.rs"]
+mod tests;

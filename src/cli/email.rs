@@ -271,7 +271,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in ".*") {
-            let _ = (address(&text), headers(&[text.clone()]), named_type(&text), guess(&text));
+            let _ = (address(&text), headers(std::slice::from_ref(&text)), named_type(&text), guess(&text));
         }
     }
 }

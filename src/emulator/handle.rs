@@ -16,7 +16,7 @@ use super::certificate::CaFile;
 use super::faults::Faults;
 use super::identity::{AccessKey, TokenState};
 use super::operation::Operation;
-use super::service::Shared;
+use super::shared::Shared;
 
 /// How long shutting down may take.
 const SHUTDOWN: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@
 //! and by tests. docs/emulator.md lists what is emulated, what is guessed, and the faults.
 
 mod answer;
+mod authentication;
 mod call;
 mod calls;
 mod certificate;
@@ -24,10 +25,12 @@ mod magic;
 mod mailbox;
 mod operation;
 mod random;
+mod respond;
 mod scheduler;
 mod server;
 mod service;
 mod settings;
+mod shared;
 mod shelf;
 mod signature;
 mod sms;
@@ -69,7 +72,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Emulator
     let ca_file = certificate::CaFile::write(settings.data_dir.as_deref(), &certificates.ca_pem)?;
     let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
 
-    let shared = Arc::new(service::Shared {
+    let shared = Arc::new(shared::Shared {
         http,
         tls,
         clock: clock::VirtualClock::over(clock),
@@ -87,7 +90,7 @@ pub async fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Emulator
         chat: chat::Chat::new(&settings),
         events: events::Events::new(&settings, tasks.clone(), cancel.clone())?,
         watchers: control::Watchers::default(),
-        large_bodies: service::large_bodies(),
+        large_bodies: shared::large_bodies(),
         settings,
     });
     events::start(&shared)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::service::Shared;
+use super::shared::Shared;
 use crate::clock::Timestamp;
 
 /// More jobs than this do not wait.

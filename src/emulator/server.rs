@@ -17,7 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::service::{self, Origin, Shared};
+use super::service::{self, Origin};
+use super::shared::Shared;
 
 /// Connections open at the same time, per listener.
 const MAX_CONNECTIONS: usize = 1024;

@@ -434,8 +434,9 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_takes_little_is_not_given_up() {
         let (near, mut far) = pair().await;
-        let mut turns = Turns::new(near, |socket, _| writes(socket, 50_000_000));
-        let mut buffer = vec![0; 4_000_000];
+        let mut turns = Turns::new(near, |socket, _| writes(socket, 150_000_000));
+        // More than the system's buffers hold: whoever reads so much has let the writer go on.
+        let mut buffer = vec![0; 16_000_000];
         for _ in 0..8 {
             // Pauses that are together far longer than the one it takes to be given up.
             tokio::time::pause();

@@ -30,8 +30,8 @@ use std::time::Duration;
 use crate::broker::ports::{Limit, Taken};
 use crate::clock::Timestamp;
 
-/// Callers told apart in one bucket.
-pub(super) const CALLERS: usize = 100;
+/// Callers told apart in one bucket: each of them costs every take of the bucket some time.
+pub(super) const CALLERS: usize = 50;
 
 /// The longest window in milliseconds, about 30 years: beyond it nothing adds up in a script's numbers.
 const LONGEST: u64 = 1_000_000_000_000;

@@ -221,6 +221,15 @@ mod tests {
         assert_eq!(keys().index(Bucket::of_user(&user("alice"))), "acsb:1:{2b}:i");
         assert_eq!(keys().owner(&IdentityId::parse("8:acs:a_b").unwrap()), "acsb:1:a:8:acs:a_b");
         assert_eq!(keys().meta(), "acsb:1:meta");
+        assert_eq!(keys().due(), "acsb:1:d");
+        assert_eq!(
+            (keys().events().as_str(), keys().events_head().as_str()),
+            ("acsb:1:{e}:s", "acsb:1:{e}:h")
+        );
+        let id = MessageId::stored("sms_1".into());
+        assert!(keys().message(&id).starts_with("acsb:1:m:") && keys().message(&id).len() == 9 + 64);
+        assert!(keys().fair_budget("alice").starts_with("acsb:1:w:"));
+        assert!(keys().link("alice").1.starts_with("acsb:1:{n2}:n:"));
     }
 
     #[test]
@@ -236,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_keys_of_a_user_are_in_one_slot(text in "[a-z{}:*ü@]{1,40}") {
+        fn keys_that_change_together_are_in_one_slot(text in "[a-z{}:*ü@]{1,40}") {
             let (keys, user) = (keys(), user(&text));
             let tag = hash_tag(keys.record(&user));
             prop_assert!(tag.is_some());
@@ -244,6 +253,10 @@ mod tests {
             prop_assert_eq!(&tag, &hash_tag(keys.tokens(&user)));
             prop_assert_eq!(&tag, &hash_tag(keys.index(Bucket::of_user(&user))));
             prop_assert_eq!(hash_tag(keys.lease(&text)), hash_tag(keys.fence(&text)));
+            prop_assert_eq!(hash_tag(keys.events()), hash_tag(keys.event_key(&text)));
+            prop_assert_eq!(hash_tag(keys.events()), hash_tag(keys.events_head()));
+            let (group, link) = keys.link(&text);
+            prop_assert_eq!(hash_tag(link), Some(format!("n{group:x}")));
         }
 
         #[test]

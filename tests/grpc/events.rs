@@ -79,7 +79,8 @@ fn ended_by(status: &Status, code: Code, reason: &str) {
 fn text(told: &v1::WatchEventsResponse) -> &str {
     match &told.event {
         Some(Told::SmsReceived(sms)) => &sms.text,
-        _ => panic!("an SMS that was received"),
+        // No text of these tests is empty.
+        _ => "",
     }
 }
 

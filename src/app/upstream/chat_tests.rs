@@ -51,7 +51,7 @@ async fn rig() -> Rig {
     let metrics = Metrics::new();
     let timeout = Duration::from_secs(8);
     let upstream = Arc::new(Upstream::new(acs.clone(), CustomId::Off, timeout, clock(), metrics.clone()));
-    let stores = crate::store::memory(clock());
+    let stores = crate::store::memory(clock()).core;
     let issuer = Arc::clone(&upstream) as Arc<dyn crate::broker::ports::TokenIssuer>;
     let broker = Broker::new(crate::broker::Settings::default(), issuer, stores.core, clock(), metrics.clone());
     let (messaging, _) = Replica::start(&world, crate::messaging::Settings::default(), Death::Never);
@@ -374,16 +374,20 @@ async fn lost_answers_double_neither_threads_nor_messages() {
     let again = rig.chat.send_chat_message(say(2, "alice", &thread, "once")).await.unwrap().into_inner();
     assert_eq!(found.message_id, again.message_id);
 
+    // A gateway that says 503 of what was done behind it.
+    rig.emulator.faults().next(Operation::SendMessage, Fault::status(503).after_commit(), 1);
+    rig.chat.send_chat_message(say(4, "alice", &thread, "behind")).await.unwrap();
+
     // Lost before it was done: not there, and sent again only once that is certain.
     rig.emulator.faults().next(Operation::SendMessage, Fault::status(503), 1);
     let unknown = rig.chat.send_chat_message(say(3, "alice", &thread, "late")).await.unwrap_err();
     assert_eq!(reason(&unknown, Code::Unavailable), "OUTCOME_UNKNOWN");
     let still = rig.chat.send_chat_message(say(3, "alice", &thread, "late")).await.unwrap_err();
     assert_eq!(reason(&still, Code::Unavailable), "OUTCOME_UNKNOWN");
-    assert_eq!(rig.seen_by("bob", &thread).await, ["once"]);
+    assert_eq!(rig.seen_by("bob", &thread).await, ["behind", "once"]);
     rig.world.clock.advance(Duration::from_secs(61));
     rig.chat.send_chat_message(say(3, "alice", &thread, "late")).await.unwrap();
-    assert_eq!(rig.seen_by("bob", &thread).await, ["late", "once"]);
+    assert_eq!(rig.seen_by("bob", &thread).await, ["late", "behind", "once"]);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use super::thread::{Participant, Thread};
 use super::{times, wire};
 use crate::clock::Timestamp;
 use crate::emulator::events::{self, Event};
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 /// The most pairs of somebody who is told and somebody who is told of, in one operation.
 const MAX_PAIRS: usize = 2500;

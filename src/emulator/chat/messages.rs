@@ -15,7 +15,7 @@ use super::{location_of, paging, path_of, wire};
 use crate::clock::Timestamp;
 use crate::emulator::answer::{self, Answer};
 use crate::emulator::call::Call;
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 /// How many messages a page has if nobody says, as recorded.
 const PAGE: usize = 10;

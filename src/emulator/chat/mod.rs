@@ -27,8 +27,9 @@ use self::store::Store;
 use super::answer::{self, Answer};
 use super::call::{Call, Principal};
 use super::operation::Operation;
-use super::service::{self, Shared};
+use super::service;
 use super::settings::Settings;
+use super::shared::Shared;
 use crate::clock::Timestamp;
 
 /// The threads of the resource.

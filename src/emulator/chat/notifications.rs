@@ -8,7 +8,7 @@ use super::thread::{Receipt, Thread};
 use super::{paging, path_of, request, wire};
 use crate::emulator::answer::{self, Answer};
 use crate::emulator::call::Call;
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 /// Threads of more participants have neither receipts nor typing.
 const MAX_PARTICIPANTS: usize = 20;

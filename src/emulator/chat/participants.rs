@@ -11,7 +11,7 @@ use super::thread::{Draft, Participant};
 use super::{paging, path_of, request, threads, wire};
 use crate::emulator::answer::{self, Answer};
 use crate::emulator::call::Call;
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 /// The most participants of a thread.
 const MAX_PARTICIPANTS: usize = 250;

@@ -14,7 +14,7 @@ use super::thread::{Draft, Participant, Thread};
 use super::{identifier, location_of, paging, wire};
 use crate::emulator::answer::{self, Answer};
 use crate::emulator::call::Call;
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 /// How many threads a page has if nobody says.
 const PAGE: usize = 100;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::super::answer::{self, Answer};
-use super::super::service::Shared;
+use super::super::shared::Shared;
 use super::super::times;
 use super::request::{self, Refusal, invalid};
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::answer::{self, Answer};
 use super::super::faults::{Chance, Commit, Effect, Fault, LONGEST, Waiting};
 use super::super::operation::Operation;
-use super::super::service::Shared;
+use super::super::shared::Shared;
 use super::request::{self, Query, Refusal, invalid};
 
 /// More waiting faults than this are refused.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::answer::{self, Answer};
 use super::super::identity;
-use super::super::service::Shared;
+use super::super::shared::Shared;
 use super::request::{self, Query, Refusal, invalid};
 
 /// The most users in one request.

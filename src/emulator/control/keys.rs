@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::answer::{self, Answer};
 use super::super::identity::AccessKey;
-use super::super::service::Shared;
+use super::super::shared::Shared;
 use super::request::{self, Refusal};
 
 /// `POST keys/rotate`.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::super::mailbox::{Kind, Message};
-use super::super::service::Shared;
+use super::super::shared::Shared;
 use super::request::{Query, Refusal, invalid};
 
 pub(super) const KINDS: [Kind; 3] = [Kind::Sms, Kind::Email, Kind::Chat];

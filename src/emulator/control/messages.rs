@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::super::answer::{self, Answer};
-use super::super::service::Shared;
+use super::super::shared::Shared;
 use super::matching::{self, Match};
 use super::request::{self, Query, Refusal, invalid};
 

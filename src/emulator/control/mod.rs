@@ -29,7 +29,9 @@ use self::request::{Query, Refusal};
 use self::routing::Action;
 use super::answer::{self, Answer};
 use super::inbox;
-use super::service::{Origin, ReplyBody, Shared};
+use super::respond::ReplyBody;
+use super::service::Origin;
+use super::shared::Shared;
 
 /// Waits that go on at the same time.
 const MAX_WAITS: usize = 256;

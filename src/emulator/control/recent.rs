@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::mailbox::Message;
-use super::super::service::Shared;
+use super::super::shared::Shared;
 use super::matching::{self, KINDS};
 
 const MOST: usize = 1024;

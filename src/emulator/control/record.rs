@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::super::answer::{self, Answer};
 use super::super::calls::Count;
 use super::super::operation::Operation;
-use super::super::service::Shared;
+use super::super::shared::Shared;
 use super::super::times;
 use super::clock;
 use super::request::{Query, Refusal};

@@ -14,7 +14,7 @@ use hyper::body::{Bytes, Frame};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
 
-use super::super::service::Shared;
+use super::super::shared::Shared;
 use super::Reply;
 use super::request::{self, Refusal};
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::super::answer::{self, Answer};
-use super::super::service::Shared;
+use super::super::shared::Shared;
 use super::matching::{self, Match, Tally};
 use super::messages::missed;
 use super::request::{self, Refusal, invalid};

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::answer::{self, Answer};
 use super::super::events::{self, Events, Webhook};
-use super::super::service::Shared;
+use super::super::shared::Shared;
 use super::request::{self, Query, Refusal, invalid};
 
 /// `GET webhooks`.

@@ -11,7 +11,7 @@ use super::state::{Delivery, Kept, Status};
 use crate::clock::Timestamp;
 use crate::emulator::events::{self, Event};
 use crate::emulator::magic::{self, MailOutcome};
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 use crate::emulator::times;
 
 const DELIVERED: &str = "Delivered";

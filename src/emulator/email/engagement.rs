@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::state::key;
 use crate::emulator::events::{self, Event};
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 use crate::emulator::times;
 
 /// Tells of a `view` or a `click`. Returned: what is wrong.

@@ -15,7 +15,8 @@ mod wire;
 use super::answer::Answer;
 use super::call::Call;
 use super::operation::Operation;
-use super::service::{self, Shared};
+use super::service;
+use super::shared::Shared;
 
 pub(super) use engagement::engage;
 pub(super) use state::Email;

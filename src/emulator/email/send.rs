@@ -15,7 +15,7 @@ use super::state::{self, Kept, Status};
 use super::wire;
 use crate::emulator::answer::{self, Answer};
 use crate::emulator::call::Call;
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 pub(super) fn perform(shared: &Shared, call: &Call<'_>) -> Result<Answer, Box<Answer>> {
     let chosen = operation_id(call)?;

@@ -14,8 +14,8 @@ use super::source;
 use super::wire::{self, Address, Attachment, Mail};
 use crate::clock::Timestamp;
 use crate::emulator::mailbox::{Detailed, Kind, Message};
-use crate::emulator::service::Shared;
 use crate::emulator::settings::Settings;
+use crate::emulator::shared::Shared;
 use crate::emulator::shelf::Shelf;
 use crate::emulator::times;
 

@@ -15,7 +15,7 @@ use super::envelope::{self, Consent};
 use super::hook::Step;
 use super::schedule::Outcome;
 use super::webhook::Schema;
-use crate::emulator::service::{self, Shared};
+use crate::emulator::shared::{Shared, reachable};
 
 /// How long a clock that is moved can go unnoticed while something waits.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -62,7 +62,7 @@ impl Courier {
 
     /// Asks whether the webhook wants events.
     async fn ask(&self, shared: &Shared, code: &str) {
-        let url = format!("http://{}/_emulator/events/validate?id={code}", service::reachable(shared.http));
+        let url = format!("http://{}/_emulator/events/validate?id={code}", reachable(shared.http));
         let topic = shared.events.topic();
         let now = shared.clock.now();
         let request = envelope::validation(self.schema, topic, &self.name, code, &url, now);

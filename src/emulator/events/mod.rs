@@ -28,8 +28,8 @@ use self::outbox::Outbox;
 use self::schedule::Outcome;
 pub(super) use self::webhook::Webhook;
 use super::random::Random;
-use super::service::Shared;
 use super::settings::{Settings, StartError};
+use super::shared::Shared;
 use crate::clock::Timestamp;
 
 /// How long a webhook may take over an answer, in real time.

@@ -9,7 +9,8 @@ use super::assignments::{self, Full, guid, malformed};
 use crate::emulator::answer::{self, Answer};
 use crate::emulator::call::Call;
 use crate::emulator::operation::Operation;
-use crate::emulator::service::{Shared, not_emulated};
+use crate::emulator::service::not_emulated;
+use crate::emulator::shared::Shared;
 
 /// How many assignments one page shows.
 const PAGE: usize = 100;

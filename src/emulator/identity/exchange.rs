@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::emulator::answer::{self, Answer};
 use crate::emulator::call::{Call, Principal};
 use crate::emulator::issuer::{CLIENTS_AUDIENCE, TEAMS_AUDIENCE, User};
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 /// No access token lives longer.
 const LONGEST: Duration = Duration::from_hours(24);

@@ -21,7 +21,7 @@ use self::wire::{CreatedBody, IdentityBody, TokenBody};
 use super::answer::{self, Answer};
 use super::call::{Call, Principal};
 use super::operation::{Operation, Service};
-use super::service::Shared;
+use super::shared::Shared;
 use super::times;
 use super::version::Version;
 use crate::clock::Timestamp;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::state::Holder;
 use super::{Grant, issue, make, until, wire};
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 /// Makes an identity, or finds the one of this customId, and a token if scopes are asked for.
 pub(in crate::emulator) fn seed(

@@ -13,7 +13,7 @@ use hyper::body::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::answer::{self, Answer};
-use super::service::Shared;
+use super::shared::Shared;
 
 const STYLE: &str = include_str!("page.css");
 /// The parts of the script, in the order they depend on each other; they share one scope.

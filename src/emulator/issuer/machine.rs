@@ -10,7 +10,7 @@ use super::Bearer;
 use super::oauth::Problem;
 use super::principals::{self, OWNER};
 use crate::emulator::answer::{self, Answer};
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 /// How long tokens of managed identities live: a day, less a second.
 const LIFETIME: Duration = Duration::from_secs(86_399);

@@ -21,7 +21,7 @@ use self::principals::{Application, ISSUER, RESOURCE_AUDIENCES, TENANT};
 use self::token::{Claims, Key};
 use super::SigningKeyError;
 use super::answer::Answer;
-use super::service::Shared;
+use super::shared::Shared;
 use crate::clock::Timestamp;
 
 pub(super) use principals::{CLIENTS_AUDIENCE, TEAMS_AUDIENCE};

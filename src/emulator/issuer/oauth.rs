@@ -16,7 +16,7 @@ use super::principals::{
 use super::token::read_foreign;
 use crate::clock::Timestamp;
 use crate::emulator::answer::{self, Answer};
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 /// The grant for tokens of users: `client_id`, `scope`, and if wanted `object_id`, `groups` (separated by commas) and
 /// `expires_in` (seconds).

@@ -15,7 +15,7 @@ use crate::emulator::answer::{self, Answer};
 use crate::emulator::call::Call;
 use crate::emulator::events::{self, Event};
 use crate::emulator::magic::{self, SmsOutcome};
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 use crate::emulator::times;
 
 /// The detail codes of a delivery, of a recipient who opted out, and of a report that never came.

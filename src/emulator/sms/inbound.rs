@@ -10,7 +10,7 @@ use super::send::compact;
 use super::state::{self, Sent, pair};
 use super::text;
 use crate::emulator::events::{self, Event};
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 /// The longest text that can come in.
 const MAX_MESSAGE: usize = 2048;

@@ -16,7 +16,8 @@ mod wire;
 use super::answer::Answer;
 use super::call::Call;
 use super::operation::Operation;
-use super::service::{self, Shared};
+use super::service;
+use super::shared::Shared;
 
 pub(super) use inbound::receive;
 pub(super) use state::Sms;

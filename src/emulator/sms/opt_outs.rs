@@ -12,7 +12,7 @@ use crate::emulator::answer::{self, Answer};
 use crate::emulator::call::Call;
 use crate::emulator::magic::{self, SmsOutcome};
 use crate::emulator::operation::Operation;
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 
 pub(super) fn perform(shared: &Shared, call: &Call<'_>) -> Result<Answer, Box<Answer>> {
     let request = wire::opt_out_request(call.body, call.version)?;

@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::emulator::answer::{self, Answer};
 use crate::emulator::call::Call;
 use crate::emulator::magic::{self, SmsOutcome};
-use crate::emulator::service::Shared;
+use crate::emulator::shared::Shared;
 use crate::emulator::times;
 use crate::emulator::version::Version;
 

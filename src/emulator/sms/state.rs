@@ -13,8 +13,8 @@ use super::text;
 use super::wire::Item;
 use crate::clock::Timestamp;
 use crate::emulator::mailbox::{Bounds, Detailed, Kind, Message};
-use crate::emulator::service::Shared;
 use crate::emulator::settings::Settings;
+use crate::emulator::shared::Shared;
 use crate::emulator::shelf::Shelf;
 use crate::emulator::times;
 

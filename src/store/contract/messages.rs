@@ -237,10 +237,10 @@ pub(crate) async fn the_last_wish_to_be_looked_at_counts(h: &Harness) {
     messages.schedule(&id, Some(at(20))).await.unwrap();
     assert_eq!(take(h, at(19), HOUR, 10).await, []);
     messages.schedule(&id, Some(at(5))).await.unwrap();
-    assert_eq!(take(h, at(5), HOUR, 10).await, [id.clone()]);
+    assert_eq!(take(h, at(5), HOUR, 10).await, std::slice::from_ref(&id));
     // Also instead of being put off.
     messages.schedule(&id, Some(at(6))).await.unwrap();
-    assert_eq!(take(h, at(6), HOUR, 10).await, [id.clone()]);
+    assert_eq!(take(h, at(6), HOUR, 10).await, std::slice::from_ref(&id));
     messages.schedule(&id, None).await.unwrap();
     messages.schedule(&id, None).await.unwrap();
     assert_eq!(take(h, at(1_000_000), HOUR, 10).await, []);

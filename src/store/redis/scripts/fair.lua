@@ -57,11 +57,15 @@ for other, caller in pairs(callers) do
     local window = { length = length, slice = math.ceil(length / 10) }
     local counting = {}
     if back > 0 then account.frame = math.max(0, account.frame - math.floor(back / length)) end
-    for _, slice in ipairs(account.slices) do
-      if back > 0 then slice[1] = math.max(0, slice[1] - math.floor(back / window.slice)) end
-      if ends(window, slice[1]) > now then table.insert(counting, slice) end
+    if back > 0 or (account.slices[1] and ends(window, account.slices[1][1]) <= now) then
+      for _, slice in ipairs(account.slices) do
+        if back > 0 then slice[1] = math.max(0, slice[1] - math.floor(back / window.slice)) end
+        if ends(window, slice[1]) > now then table.insert(counting, slice) end
+      end
+      account.slices = counting
+    else
+      counting = account.slices
     end
-    account.slices = counting
     local is_asked = false
     for _, wanted in ipairs(windows) do is_asked = is_asked or wanted.key == key end
     if not counting[1] and (account.frame + 2) * length <= now and not is_asked then

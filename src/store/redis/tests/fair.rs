@@ -63,3 +63,24 @@ async fn the_script_answers_as_the_arithmetic_does() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_bucket_of_as_many_callers_as_there_may_be_stays_small() {
+    let server = RedisServer::start();
+    let (redis, clock) = simulated(&patient(&server.url())).await;
+    let limits = [(60_000, 1_000_000), (3_600_000, 10_000_000)]
+        .map(|(ms, max)| Limit { window: Duration::from_millis(ms), max });
+    for callers in [1, 10, 150] {
+        let bucket = format!("bucket {callers}");
+        let began = std::time::Instant::now();
+        for _ in 0..11 {
+            for number in 0..callers {
+                redis.take_fair(&bucket, &format!("caller {number}"), &limits, 1).await.unwrap();
+            }
+            clock.advance(Duration::from_secs(6));
+        }
+        let bytes: u64 = server.command(&["STRLEN", &redis.keys.fair_budget(&bucket)]);
+        println!("{callers} callers: {bytes} bytes, {:?} a take", began.elapsed() / (11 * callers));
+        assert!(bytes < 64 << 10, "{bytes}");
+    }
+}
