@@ -41,7 +41,7 @@ async fn fleet(emulator: &Emulator) -> Fleet {
             .collect();
         brokers.push(BrokerProcess::start(&emulator.connection_string, &settings).await);
     }
-    Fleet { redis, brokers }
+    Fleet { _redis: redis, brokers }
 }
 
 /// Has ACS drop connections before an operation, and answers after it.

@@ -24,6 +24,7 @@ const CALLERS: usize = 12;
 const HOLD: Duration = Duration::from_secs(10);
 
 /// How often a broker is killed: `MESSAGING_KILLS` if there is more time than CI has.
+#[allow(clippy::disallowed_methods, reason = "a wish of whoever runs the test, not a setting")]
 fn kills() -> usize {
     std::env::var("MESSAGING_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
 }

@@ -19,7 +19,7 @@ pub(crate) const ADDRESS: &str = "noreply@contoso.example";
 
 /// Brokers that share a Redis and may send.
 pub(crate) struct Fleet {
-    pub(crate) redis: RedisServer,
+    pub(crate) _redis: RedisServer,
     pub(crate) brokers: Vec<BrokerProcess>,
 }
 
@@ -35,7 +35,7 @@ impl Fleet {
                 common.into_iter().chain(sending()).chain(settings.iter().copied()).collect();
             brokers.push(BrokerProcess::start(&emulator.connection_string, &settings).await);
         }
-        Self { redis, brokers }
+        Self { _redis: redis, brokers }
     }
 }
 
