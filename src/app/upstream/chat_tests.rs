@@ -53,7 +53,7 @@ async fn rig() -> Rig {
     let upstream = Arc::new(Upstream::new(acs.clone(), CustomId::Off, timeout, clock(), metrics.clone()));
     let stores = crate::store::memory(clock()).core;
     let issuer = Arc::clone(&upstream) as Arc<dyn crate::broker::ports::TokenIssuer>;
-    let broker = Broker::new(crate::broker::Settings::default(), issuer, stores.core, clock(), metrics.clone());
+    let broker = Broker::new(crate::broker::Settings::default(), issuer, stores, clock(), metrics.clone());
     let (messaging, _) = Replica::start(&world, crate::messaging::Settings::default(), Death::Never);
     let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), upstream);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -213,9 +213,8 @@ async fn who_cannot_look_does_not_send() {
     world.chat.lock().unwrap().is_shut = true;
     let shut = alive(&world).send_message(&caller(), alice(), hello(1)).await;
     assert!(matches!(shut, Err(Error::ChatForbidden)));
-    let mut chat = world.chat.lock().unwrap();
-    (chat.is_blind, chat.is_shut) = (false, false);
-    drop(chat);
+    world.chat.lock().unwrap().is_blind = false;
+    world.chat.lock().unwrap().is_shut = false;
     alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap();
     assert_eq!(sent(&world), 1);
 }
@@ -252,9 +251,7 @@ async fn a_refused_token_is_renewed_once() {
     world.chat.lock().unwrap().refused.insert("alice#0".into());
     alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap();
     assert_eq!((sent(&world), world.chat.lock().unwrap().tokens), (1, (2, 1)));
-    let mut chat = world.chat.lock().unwrap();
-    chat.refused.extend(["alice#1".to_owned(), "alice#2".to_owned()]);
-    drop(chat);
+    world.chat.lock().unwrap().refused.extend(["alice#1".to_owned(), "alice#2".to_owned()]);
     let refused = alive(&world).send_message(&caller(), alice(), hello(2)).await;
     assert!(matches!(refused, Err(Error::Internal { .. })), "the error of the second refusal");
     assert_eq!((sent(&world), world.chat.lock().unwrap().tokens), (1, (4, 2)));

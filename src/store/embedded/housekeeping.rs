@@ -24,7 +24,13 @@ pub(super) struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { tokens: 1_000_000, requests: 1_000_000, messages: 1_000_000, links: 4_000_000, events: 1_000_000 }
+        Self {
+            tokens: 1_000_000,
+            requests: 1_000_000,
+            messages: 1_000_000,
+            links: 4_000_000,
+            events: 1_000_000,
+        }
     }
 }
 
