@@ -213,11 +213,14 @@ impl Messaging {
         let mut version = 1;
         if let Some(known) = inserted? {
             record = Record::read(&known.bytes)?;
+            let acs_has_it = record.outcomes.iter().any(|outcome| outcome.upstream_id.is_some());
+            if acs_has_it && record.is_open() {
+                // This call has put off when it is asked after.
+                messages.schedule(&id, Some(soon(now))).await?;
+            }
             match record.meet(&fingerprint, now)? {
-                // ACS has it: how far it came is asked after by whoever follows it.
-                Known::Open if record.outcomes.iter().any(|outcome| outcome.upstream_id.is_some()) => {
-                    return Ok(report(id, record));
-                }
+                // How far it came is asked after by whoever follows it.
+                Known::Open if acs_has_it => return Ok(report(id, record)),
                 Known::Settled => return Ok(report(id, record)),
                 Known::Open => {
                     record.claim(now, hold);
@@ -352,6 +355,13 @@ const OPERATION: &str = "operation";
 const MANAGED: &str = "managed-domain";
 /// In whose name ACS is asked after mails.
 const FOLLOWER: &str = "acs-broker";
+
+/// A time within `ASK_AGAIN`: the same for all who ask at about the same time, so that none of them puts it off.
+fn soon(now: Timestamp) -> Timestamp {
+    let step = u64::try_from(ASK_AGAIN.as_millis()).unwrap_or(u64::MAX);
+    let into_the_step = now.as_millis().checked_rem(step).unwrap_or(0);
+    now.plus(Duration::from_millis(step.saturating_sub(into_the_step)))
+}
 
 /// Takes over how far ACS has come; returns when to ask again, if that is of use.
 fn settle(record: &mut Record, progress: &MailProgress, now: Timestamp) -> Option<Timestamp> {

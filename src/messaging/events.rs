@@ -23,7 +23,7 @@ const EARLY: Duration = Duration::from_mins(10);
 /// Events a watcher is handed in one go.
 const AT_A_TIME: usize = 100;
 /// How often a change is tried that others get in the way of.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
 
 /// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -203,10 +203,23 @@ impl Messaging {
     }
 
     /// Keeps what became of a request. If the store fails now, the upstream ids still keep ACS from doing it again.
-    async fn keep(&self, id: &MessageId, version: u64, record: &Record) {
-        let keep = self.0.settings.retention;
-        let kept = self.0.stores.messages.replace(id, version, &record.bytes(), keep).await;
-        report(kept.map(drop), "an outcome is not kept; asking again will find it out");
+    async fn keep(&self, id: &MessageId, mut version: u64, record: &Record) {
+        let mut record = record.clone();
+        for _ in 0..events::TRIES {
+            let keep = self.0.settings.retention;
+            match self.0.stores.messages.replace(id, version, &record.bytes(), keep).await {
+                // A delivery report was there first: both count.
+                Ok(Err(Some(now))) => {
+                    version = now.version;
+                    let Ok(now) = Record::read(&now.bytes) else { break };
+                    record.take_over(&now);
+                }
+                kept => {
+                    return report(kept.map(drop), "an outcome is not kept; asking again will find it out");
+                }
+            }
+        }
+        tracing::warn!("an outcome is not kept; asking again will find it out");
     }
 
     async fn keep_links(&self, id: &MessageId, links: &[(String, u32)]) {

@@ -163,6 +163,22 @@ impl Record {
         self
     }
 
+    /// Goes as far as another version of the same record has come.
+    pub(super) fn take_over(&mut self, other: &Self) {
+        for (part, theirs) in other.outcomes.iter().enumerate() {
+            self.advance(part, theirs.state, theirs.failure.clone(), theirs.updated);
+            if let Some(ours) = self.outcomes.get_mut(part)
+                && ours.upstream_id.is_none()
+            {
+                ours.upstream_id.clone_from(&theirs.upstream_id);
+            }
+        }
+        if self.state != other.state && self.state.may_become(other.state) {
+            self.state = other.state;
+            self.failure.clone_from(&other.failure);
+        }
+    }
+
     /// Moves one recipient forward; says whether that changed anything.
     pub(super) fn advance(
         &mut self,

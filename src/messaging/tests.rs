@@ -430,3 +430,40 @@ async fn a_channel_without_senders_says_that_it_is_not_set_up() {
     let mail = messaging.send_email(&caller(), mail(1)).await;
     assert!(matches!(mail, Err(Error::ChannelNotConfigured { channel: "email" })));
 }
+
+#[tokio::test]
+async fn asking_again_for_a_mail_under_way_does_not_put_off_its_end() {
+    let world = World::new();
+    let first = alive(&world).send_email(&caller(), mail(1)).await.unwrap();
+    for _ in 0..20 {
+        alive(&world).send_email(&caller(), mail(1)).await.unwrap();
+        let other = SendEmail { subject: "another".into(), ..mail(1) };
+        assert!(matches!(alive(&world).send_email(&caller(), other).await, Err(Error::RequestIdReused)));
+        world.clock.advance(Duration::from_millis(500));
+        alive(&world).follow_operations().await.unwrap();
+    }
+    let report = alive(&world).get_email(&caller(), MessageName::Id(first.id), None).await.unwrap();
+    assert_eq!(report.state, State::Sent);
+}
+
+#[tokio::test]
+async fn a_report_that_comes_while_the_answer_is_kept_and_the_answer_both_count() {
+    let world = World::new();
+    let messaging = alive(&world);
+    let report = messaging.send_sms(&caller(), sms(1, &["+14255550120", "+14255550121"])).await.unwrap();
+    let kept = messaging.0.stores.messages.get(&report.id).await.unwrap().unwrap();
+    // As if the answer were kept only now: it was read before the report changed the record.
+    let answer = Record::read(&kept.bytes).unwrap();
+    let mut early = answer.clone();
+    for outcome in &mut early.outcomes {
+        (outcome.upstream_id, outcome.state) = (None, State::Accepted);
+    }
+    early.advance(0, State::Delivered, None, world.clock.now());
+    let (messages, bytes) = (&messaging.0.stores.messages, early.bytes());
+    let replaced = messages.replace(&report.id, kept.version, &bytes, settings().retention).await;
+    assert!(replaced.unwrap().is_ok());
+    messaging.keep(&report.id, kept.version, &answer).await;
+    let now = messaging.get_sms(&caller(), MessageName::Id(report.id.clone())).await.unwrap();
+    assert_eq!(states(&now), [State::Delivered, State::Sent]);
+    assert!(now.outcomes.iter().all(|outcome| outcome.upstream_id.is_some()));
+}

@@ -13,10 +13,12 @@ use acs_broker::clock::{Clock, ManualClock, SystemClock};
 use acs_broker::emulator::{AccessKey, Fault, Operation};
 use acs_broker::grpc;
 use acs_broker::grpc::proto::v1;
+use acs_broker::messaging::{self, Event as MessageEvent, Happened};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
-use crate::harness::{Rig, Wish, acs_settings, chat, redis_stores, until};
+use crate::harness::messages::{NUMBER, new_id, sms};
+use crate::harness::{Rig, Wish, acs_settings, chat, messages_settings, open_redis, redis_stores, until};
 use crate::redis_server::RedisServer;
 
 /// The reasons provoked so far, each checked against its row.
@@ -26,6 +28,17 @@ struct Seen(BTreeSet<String>);
 impl Seen {
     /// Checks what every error has, and that the row of docs/errors.md says the same; gives the status back.
     fn row(&mut self, status: Status, reason: &str) -> Status {
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap_or_else(|| panic!("{reason}: no ErrorInfo in {status:?}"));
+        let request_id = &details.request_info().expect("a RequestInfo").request_id;
+        assert_eq!(info.metadata.get("request_id"), Some(request_id), "{reason}");
+        assert_eq!(status.metadata().get("x-request-id").unwrap(), request_id.as_str(), "{reason}");
+        self.row_of_a_stream(status, reason)
+    }
+
+    /// The same of an error that ends a stream: the request id was in the headers at its beginning, and is not in the
+    /// error.
+    fn row_of_a_stream(&mut self, status: Status, reason: &str) -> Status {
         let details = status.get_error_details();
         let info = details.error_info().unwrap_or_else(|| panic!("{reason}: no ErrorInfo in {status:?}"));
         assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "acsbroker"), "{status:?}");
@@ -40,13 +53,10 @@ impl Seen {
             row.2.contains("PreconditionFailure"),
             "{reason}"
         );
-        let request_id = &details.request_info().expect("a RequestInfo").request_id;
-        assert_eq!(info.metadata.get("request_id"), Some(request_id), "{reason}");
-        assert_eq!(status.metadata().get("x-request-id").unwrap(), request_id.as_str(), "{reason}");
         if let Some(retry) = details.retry_info() {
             assert!(retry.retry_delay.is_some_and(|delay| !delay.is_zero()), "{reason}: how long to wait");
         }
-        for value in ["alice", "bob", "eve", "8:acs:"] {
+        for value in ["alice", "bob", "eve", "8:acs:", TO, "14255550", "a private text", "@thread"] {
             assert!(
                 !format!("{status:?}").contains(value),
                 "{reason} repeats a value of the request: {status:?}"
@@ -75,6 +85,8 @@ fn code_name(code: Code) -> &'static str {
         Code::InvalidArgument => "INVALID_ARGUMENT",
         Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
         Code::NotFound => "NOT_FOUND",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::PermissionDenied => "PERMISSION_DENIED",
         Code::AlreadyExists => "ALREADY_EXISTS",
         Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
         Code::FailedPrecondition => "FAILED_PRECONDITION",
@@ -96,18 +108,6 @@ fn entry(user: &str, identity: &str) -> v1::ImportIdentitiesRequest {
     v1::ImportIdentitiesRequest { identity: Some(identity), validate_only: false }
 }
 
-/// Rows that only messages and events lead to; `tests/grpc` provokes each of them, in `sms`, `email` and `events`.
-const OF_MESSAGES: [&str; 8] = [
-    "ACS_LIMIT_REACHED",
-    "BROKER_STOPPING",
-    "CHANNEL_NOT_CONFIGURED",
-    "CURSOR_EXPIRED",
-    "MESSAGE_NOT_FOUND",
-    "OUTCOME_UNKNOWN",
-    "RECIPIENT_NOT_ALLOWED",
-    "WATCHER_TOO_SLOW",
-];
-
 const FIRST_ID: &str = "5e1de9f4-7b8a-4d4e-8e7e-1f5e6f0b6a01";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +119,9 @@ async fn every_row_of_the_error_table_can_be_provoked() {
     by_the_server(&mut seen).await;
     by_the_store(&mut seen).await;
     by_broken_transport(&mut seen).await;
-    seen.0.extend(OF_MESSAGES.map(str::to_owned));
+    by_messages(&mut seen).await;
+    by_chats(&mut seen).await;
+    by_watches(&mut seen).await;
     let documented: BTreeSet<_> = rows().into_iter().map(|row| row.0.to_owned()).collect();
     assert_eq!(seen.0, documented);
 }
@@ -237,6 +239,127 @@ async fn by_the_store(seen: &mut Seen) {
     rig.tokens().issue_token(chat("alice")).await.unwrap();
     redis.kill();
     seen.row(rig.tokens().issue_token(chat("alice")).await.unwrap_err(), "STORE_UNAVAILABLE");
+}
+
+const TO: &str = "+14255550123";
+
+fn text_to(to: &str) -> v1::SendSmsRequest {
+    sms(&new_id(), vec![to.into()], "a private text")
+}
+
+/// What was refused, and how often ACS was asked for it.
+async fn refused_unsent(rig: &Rig, wish: v1::SendSmsRequest, asked: u64) -> Status {
+    let status = rig.sms().send_sms(wish).await.unwrap_err();
+    assert_eq!(rig.emulator.calls(Operation::SendSms), asked, "{status:?}");
+    status
+}
+
+async fn by_messages(seen: &mut Seen) {
+    let none = messaging::Settings::default();
+    let rig = Rig::start(Wish { messages: none, ..Wish::default() }).await;
+    seen.row(refused_unsent(&rig, text_to(TO), 0).await, "CHANNEL_NOT_CONFIGURED");
+
+    let mut settings = messages_settings();
+    settings.sms.allow = "+4420*".into();
+    let rig = Rig::start(Wish { messages: settings, ..Wish::default() }).await;
+    seen.row(refused_unsent(&rig, text_to(TO), 0).await, "RECIPIENT_NOT_ALLOWED");
+    let name = Some(v1::get_sms_request::Name::RequestId(new_id()));
+    let unknown = rig.sms().get_sms(v1::GetSmsRequest { name }).await.unwrap_err();
+    seen.row(unknown, "MESSAGE_NOT_FOUND");
+
+    // A factor so small that one message a minute is left.
+    let settings = messaging::Settings { limits: 0.0001, ..messages_settings() };
+    let rig = Rig::start(Wish { messages: settings, ..Wish::default() }).await;
+    rig.sms().send_sms(text_to(TO)).await.unwrap();
+    let started = std::time::Instant::now();
+    let limited = refused_unsent(&rig, text_to(TO), 1).await;
+    assert!(started.elapsed() < Duration::from_secs(1), "at once");
+    seen.row(limited, "ACS_LIMIT_REACHED");
+
+    let rig = Rig::start(Wish::default()).await;
+    let lost = Fault::drop_connection().after_commit();
+    rig.emulator.faults().until_cleared(Operation::SendSms, lost);
+    let wish = text_to(TO);
+    seen.row(rig.sms().send_sms(wish.clone()).await.unwrap_err(), "OUTCOME_UNKNOWN");
+    rig.emulator.faults().clear(Operation::SendSms);
+    rig.sms().send_sms(wish).await.unwrap();
+    rig.emulator.faults().next(Operation::SendSms, Fault::throttled(7), 1);
+    let throttled = seen.row(rig.sms().send_sms(text_to(TO)).await.unwrap_err(), "ACS_THROTTLED");
+    let delay = throttled.get_error_details().retry_info().unwrap().retry_delay.unwrap();
+    assert_eq!(delay, Duration::from_secs(7), "the wait that ACS asked for");
+}
+
+async fn by_chats(seen: &mut Seen) {
+    let rig = Rig::start(Wish::default()).await;
+    let wish = v1::CreateChatThreadRequest {
+        acting_user_id: "alice".into(),
+        request_id: new_id(),
+        topic: "a private text".into(),
+        ..Default::default()
+    };
+    let thread = rig.chats().create_chat_thread(wish).await.unwrap().into_inner().thread.unwrap();
+    let say = |thread: &str| v1::SendChatMessageRequest {
+        acting_user_id: "eve".into(),
+        thread_id: thread.into(),
+        request_id: new_id(),
+        text: "a private text".into(),
+        ..Default::default()
+    };
+    let outside = rig.chats().send_chat_message(say(&thread.thread_id)).await.unwrap_err();
+    seen.row(outside, "CHAT_FORBIDDEN");
+    let get = v1::GetChatMessageRequest {
+        acting_user_id: "alice".into(),
+        thread_id: thread.thread_id,
+        message_id: "1700000000000".into(),
+    };
+    seen.row(rig.chats().get_chat_message(get).await.unwrap_err(), "CHAT_NOT_FOUND");
+}
+
+async fn by_watches(seen: &mut Seen) {
+    let redis = RedisServer::start();
+    let stores = open_redis(&redis).await.messages;
+    let rig = Rig::start(Wish { message_stores: Some(stores), ..Wish::default() }).await;
+    let received = |number: usize, text: String| {
+        let (from, to) = ("+14255550199".to_owned(), NUMBER.to_owned());
+        let happened = Happened::SmsReceived { upstream_id: format!("in-{number}"), from, to, text };
+        MessageEvent { id: format!("event-{number}"), at: SystemClock.now(), message: None, happened }
+    };
+    let mut watch = rig.events().watch_events(v1::WatchEventsRequest::default()).await.unwrap().into_inner();
+    rig.messaging.take_in(received(0, "hello".into())).await.unwrap();
+    let cursor = watch.message().await.unwrap().unwrap().cursor;
+    rig.messaging.take_in(received(1, "hello".into())).await.unwrap();
+    // As if it had been longer ago than events are kept.
+    let keys: Vec<String> = redis.command(&["KEYS", "*"]);
+    let is_stream = |key: &&String| redis.command::<String>(&["TYPE", key]) == "stream";
+    let stream = keys.iter().find(is_stream).unwrap();
+    redis.command::<i64>(&["XTRIM", stream, "MAXLEN", "0"]);
+    let old = v1::WatchEventsRequest { cursor, ..Default::default() };
+    let expired = match rig.events().watch_events(old).await {
+        Ok(stream) => stream.into_inner().message().await.unwrap_err(),
+        Err(status) => status,
+    };
+    seen.row_of_a_stream(expired, "CURSOR_EXPIRED");
+
+    let slow = rig.events().watch_events(v1::WatchEventsRequest::default()).await.unwrap().into_inner();
+    for number in 2..200 {
+        rig.messaging.take_in(received(number, "x".repeat(20_000))).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    seen.row_of_a_stream(end_of(slow).await, "WATCHER_TOO_SLOW");
+
+    let ending = rig.events().watch_events(v1::WatchEventsRequest::default()).await.unwrap().into_inner();
+    rig.stop.cancel();
+    seen.row_of_a_stream(end_of(ending).await, "BROKER_STOPPING");
+}
+
+/// Why a watch ended, after whatever it was told before.
+async fn end_of(mut events: tonic::Streaming<v1::WatchEventsResponse>) -> Status {
+    loop {
+        match tokio::time::timeout(Duration::from_secs(20), events.message()).await.expect("it ends") {
+            Ok(event) => drop(event.expect("an end with a reason")),
+            Err(status) => return status,
+        }
+    }
 }
 
 async fn by_broken_transport(seen: &mut Seen) {

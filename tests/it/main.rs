@@ -7,9 +7,17 @@
 
 mod canary;
 mod crash;
+#[path = "../support/emulator_control.rs"]
+mod emulator_control;
 mod error_table;
 mod fleet;
 mod harness;
+mod messaging_canary;
+mod messaging_chaos;
+mod messaging_events;
+mod messaging_first;
+mod messaging_kills;
+mod messaging_limits;
 mod outage;
 #[path = "../support/redis_server.rs"]
 mod redis_server;

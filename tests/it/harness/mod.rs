@@ -2,6 +2,7 @@
 //!
 //! No mock: the emulator is reached over HTTP, the broker over gRPC. Dropping a [`Rig`] ends all of it.
 
+pub(crate) mod messages;
 mod process;
 
 use std::net::SocketAddr;
@@ -16,15 +17,24 @@ use acs_broker::broker::{self, Broker};
 use acs_broker::clock::{Clock, SystemClock};
 use acs_broker::emulator::{self, EmulatorHandle};
 use acs_broker::grpc::proto::v1;
-use acs_broker::grpc::{self, Health};
+use acs_broker::grpc::{self, Cores, Health};
+use acs_broker::messaging::chat::Chat;
+use acs_broker::messaging::ports::MessageStores;
+use acs_broker::messaging::{self, Messaging};
 use acs_broker::metrics::Metrics;
 use acs_broker::secret::Secret;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
+use v1::chat_service_client::ChatServiceClient;
+use v1::event_service_client::EventServiceClient;
 use v1::identity_service_client::IdentityServiceClient;
+use v1::sms_service_client::SmsServiceClient;
 use v1::token_service_client::TokenServiceClient;
 
-pub(crate) use self::process::{Broker as BrokerProcess, Emulator, emulator_process};
+pub(crate) use self::process::{
+    Broker as BrokerProcess, Emulator, WEBHOOK_SECRET, emulator_process, emulator_with,
+};
 use crate::redis_server::RedisServer;
 
 /// How a [`Rig`] is built; each field has a sensible default.
@@ -38,6 +48,10 @@ pub(crate) struct Wish {
     pub(crate) chain: Vec<Arc<dyn Authenticator>>,
     pub(crate) server: grpc::Settings,
     pub(crate) acs: acs::Settings,
+    /// What may be sent.
+    pub(crate) messages: messaging::Settings,
+    /// Where messages are kept, if not in memory.
+    pub(crate) message_stores: Option<MessageStores>,
 }
 
 impl Default for Wish {
@@ -50,8 +64,18 @@ impl Default for Wish {
             chain: vec![Arc::new(Unauthenticated { allow_off_loopback: false })],
             server: grpc::Settings { address: ([127, 0, 0, 1], 0).into(), ..grpc::Settings::default() },
             acs: acs_settings(),
+            messages: messages_settings(),
+            message_stores: None,
         }
     }
+}
+
+/// `[messages]` with a sender of each kind.
+pub(crate) fn messages_settings() -> messaging::Settings {
+    let mut settings = messaging::Settings { limits: 0.0, ..messaging::Settings::default() };
+    settings.sms.senders = messages::NUMBER.into();
+    settings.email.senders = messages::ADDRESS.into();
+    settings
 }
 
 /// `[acs]` with short times, so that outages are over soon.
@@ -72,8 +96,10 @@ pub(crate) fn acs_settings() -> acs::Settings {
 pub(crate) struct Rig {
     pub(crate) emulator: EmulatorHandle,
     pub(crate) address: SocketAddr,
+    /// Messaging itself, to hand it events.
+    pub(crate) messaging: Messaging,
     channel: Channel,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Rig {
@@ -85,31 +111,48 @@ impl Rig {
         let resource = acs::ConnectionString::parse(&connection_string).unwrap();
         let client = acs::Client::new(&wish.acs, resource, wish.clock.clone()).unwrap();
         let core_clock = wish.core_clock.unwrap_or_else(|| wish.clock.clone());
-        let issuer =
+        let upstream =
             Upstream::new(client, wish.acs.custom_id, wish.acs.timeout, core_clock.clone(), metrics.clone());
-        let stores = wish.stores.unwrap_or_else(|| acs_broker::store::memory(core_clock.clone()).core);
-        let broker =
-            Broker::new(broker::Settings::default(), Arc::new(issuer), stores, core_clock, metrics.clone());
+        let upstream = Arc::new(upstream);
+        let memory = acs_broker::store::memory(core_clock.clone());
+        let stores = wish.stores.unwrap_or(memory.core);
+        let messaging = Messaging::new(
+            wish.messages,
+            wish.message_stores.unwrap_or(memory.messages),
+            upstream.clone(),
+            upstream.clone(),
+            core_clock.clone(),
+            metrics.clone(),
+            TaskTracker::new(),
+        );
+        let settings = broker::Settings::default();
+        let broker = Broker::new(settings, upstream.clone(), stores, core_clock, metrics.clone());
+        let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), upstream);
+        let cores = Cores { broker, messaging: Some(messaging.clone()), chat: Some(chat) };
         let listener = tokio::net::TcpListener::bind(wish.server.address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let health = Health::new();
         health.set_serving(true);
-        tokio::spawn(grpc::serve(
-            listener,
-            &wish.server,
-            broker.into(),
-            wish.chain,
-            metrics,
-            health,
-            stop.clone(),
-        ));
+        tokio::spawn(grpc::serve(listener, &wish.server, cores, wish.chain, metrics, health, stop.clone()));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { emulator, address, channel, stop }
+        Self { emulator, address, messaging, channel, stop }
     }
 
     pub(crate) fn tokens(&self) -> TokenServiceClient<Channel> {
         TokenServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn sms(&self) -> SmsServiceClient<Channel> {
+        SmsServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn chats(&self) -> ChatServiceClient<Channel> {
+        ChatServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn identities(&self) -> IdentityServiceClient<Channel> {
@@ -123,14 +166,24 @@ impl Drop for Rig {
     }
 }
 
-/// The store of a broker on this Redis.
+/// The store of a broker's core on this Redis.
 pub(crate) async fn redis_stores(redis: &RedisServer) -> Stores {
+    open_within(redis, Duration::from_millis(100)).await.core
+}
+
+/// The store of a broker on this Redis. Its patience is that of a machine that also compiles.
+pub(crate) async fn open_redis(redis: &RedisServer) -> acs_broker::store::Opened {
+    open_within(redis, Duration::from_secs(5)).await
+}
+
+async fn open_within(redis: &RedisServer, timeout: Duration) -> acs_broker::store::Opened {
     let mut file: toml::Table = include_str!("../../../config/default.toml").parse().unwrap();
     let mut settings: acs_broker::store::Settings = file.remove("store").unwrap().try_into().unwrap();
     settings.backend = acs_broker::store::Backend::Redis;
+    settings.redis.timeout = timeout;
     let (url, password) = (Secret::new(redis.url()), Secret::new(""));
     let clock = Arc::new(SystemClock);
-    acs_broker::store::open(&settings, url, password, clock, Metrics::new()).await.unwrap().core
+    acs_broker::store::open(&settings, url, password, clock, Metrics::new()).await.unwrap()
 }
 
 /// A request for a chat token.

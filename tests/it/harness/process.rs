@@ -10,10 +10,15 @@ use acs_broker::grpc::proto::v1;
 use serde_json::Value;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
+use v1::chat_service_client::ChatServiceClient;
+use v1::email_service_client::EmailServiceClient;
+use v1::event_service_client::EventServiceClient;
 use v1::identity_service_client::IdentityServiceClient;
+use v1::sms_service_client::SmsServiceClient;
 use v1::token_service_client::TokenServiceClient;
 
 use super::until;
+use crate::emulator_control::Control;
 use crate::redis_server::free_port;
 
 fn binary() -> Command {
@@ -41,13 +46,19 @@ pub(crate) struct Emulator {
     pub(crate) connection_string: String,
 }
 
-/// Starts the emulator and waits until it serves.
+/// Starts the emulator and waits until it serves. It logs everything.
 pub(crate) async fn emulator_process() -> Emulator {
+    emulator_with(&[("TELEMETRY__FILTER", "trace")]).await
+}
+
+/// Starts the emulator with these settings and waits until it serves.
+pub(crate) async fn emulator_with(settings: &[(&str, &str)]) -> Emulator {
     let folder = TempDir::new().unwrap();
     let ready = folder.path().join("ready.json");
     let mut command = binary();
     command.args(["emulator", "--emulator-addr", "127.0.0.1:0", "--emulator-tls-addr", "127.0.0.1:0"]);
-    command.env("ACS_BROKER__TELEMETRY__FILTER", "trace").arg("--ready-file").arg(&ready);
+    command.envs(settings.iter().map(|(key, value)| (format!("ACS_BROKER__{key}"), value)));
+    command.arg("--ready-file").arg(&ready);
     let log = std::fs::File::create(folder.path().join("emulator.log")).unwrap();
     let process = Killed(command.stderr(log).spawn().unwrap());
     until("the emulator is ready", async || ready.exists()).await;
@@ -62,6 +73,21 @@ impl Emulator {
     pub(crate) async fn control(&self, path: &str) -> Value {
         let address = self.address.trim_start_matches("http://");
         serde_json::from_str(&get(address, &format!("/_emulator/{path}")).await).unwrap()
+    }
+
+    /// Its whole control API.
+    pub(crate) fn api(&self) -> Control {
+        Control::at(format!("http://{}", self.address.trim_start_matches("http://")))
+    }
+
+    /// Has it post its events to these webhooks, as the control API describes them, and waits until each has agreed.
+    pub(crate) async fn post_events_to(&self, webhooks: Value) {
+        let api = self.api();
+        api.set_webhooks(webhooks).await;
+        until("the webhooks have agreed", async || {
+            api.webhooks().await.iter().all(|webhook| webhook["validation"]["state"] == "validated")
+        })
+        .await;
     }
 
     /// Everything it logged, at TRACE.
@@ -82,12 +108,16 @@ async fn get(address: &str, path: &str) -> String {
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
+/// What whoever posts to a broker's webhook must bring.
+pub(crate) const WEBHOOK_SECRET: &str = "a-secret-between-event-grid-and-us";
+
 /// A broker process.
 pub(crate) struct Broker {
     process: Killed,
     environment: Vec<(String, String)>,
     port: u16,
     admin_port: u16,
+    webhook_port: u16,
     log: PathBuf,
     _folder: TempDir,
 }
@@ -95,15 +125,18 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts `serve` with these settings beside the addresses, and waits until it serves.
     pub(crate) async fn start(connection_string: &str, settings: &[(&str, &str)]) -> Self {
-        let (port, admin_port, folder) = (free_port(), free_port(), TempDir::new().unwrap());
+        let (port, admin_port, webhook_port) = (free_port(), free_port(), free_port());
+        let folder = TempDir::new().unwrap();
         let mut environment: Vec<_> =
             settings.iter().map(|(key, value)| (format!("ACS_BROKER__{key}"), (*value).to_owned())).collect();
         environment.push(("ACS_BROKER__SERVER__ADDRESS".into(), format!("127.0.0.1:{port}")));
         environment.push(("ACS_BROKER__ADMIN__ADDRESS".into(), format!("127.0.0.1:{admin_port}")));
+        environment.push(("ACS_BROKER__WEBHOOK__ADDRESS".into(), format!("127.0.0.1:{webhook_port}")));
+        environment.push(("ACS_BROKER__WEBHOOK__SECRET".into(), WEBHOOK_SECRET.into()));
         environment.push(("ACS_BROKER__ACS__CONNECTION_STRING".into(), connection_string.into()));
         let log = folder.path().join("broker.log");
         let process = launch(&environment, &log);
-        let mut broker = Self { process, environment, port, admin_port, log, _folder: folder };
+        let mut broker = Self { process, environment, port, admin_port, webhook_port, log, _folder: folder };
         broker.wait_until_it_serves().await;
         broker
     }
@@ -148,9 +181,41 @@ impl Broker {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port)).unwrap();
         endpoint.connect_timeout(Duration::from_secs(5)).connect().await.unwrap()
+    }
+
+    /// A channel that connects when it is used, and again after the broker was started anew.
+    pub(crate) fn lazy_channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port)).unwrap();
+        endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy()
+    }
+
+    pub(crate) fn sms(&self) -> SmsServiceClient<Channel> {
+        SmsServiceClient::new(self.lazy_channel())
+    }
+
+    pub(crate) fn email(&self) -> EmailServiceClient<Channel> {
+        EmailServiceClient::new(self.lazy_channel())
+    }
+
+    pub(crate) fn chats(&self) -> ChatServiceClient<Channel> {
+        ChatServiceClient::new(self.lazy_channel())
+    }
+
+    pub(crate) fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.lazy_channel())
+    }
+
+    /// Where its webhook takes events, without the secret.
+    pub(crate) fn webhook(&self) -> String {
+        format!("http://127.0.0.1:{}/events", self.webhook_port)
+    }
+
+    /// Where its webhook takes events from those who know the secret.
+    pub(crate) fn webhook_with_secret(&self) -> String {
+        format!("{}?code={WEBHOOK_SECRET}", self.webhook())
     }
 
     pub(crate) async fn tokens(&self) -> TokenServiceClient<Channel> {
