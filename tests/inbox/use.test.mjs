@@ -76,7 +76,11 @@ describe("the page", () => {
       assert.equal(await focused(), "view-title");
     }
     await press("g", "e");
-    await page.locator("#list .icon.email").first().waitFor();
+    // The rows of the view before have mails among them too.
+    await page.waitForFunction(() => {
+      const rows = [...document.querySelectorAll("#list .row")];
+      return rows.length > 0 && rows.every((row) => row.querySelector(".icon.email"));
+    });
     await press("j", "Enter");
     await page.locator("[role=tab][aria-selected=true]").focus();
     await press("ArrowRight");
