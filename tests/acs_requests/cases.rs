@@ -67,9 +67,10 @@ pub(crate) fn judge() -> tokio::process::Command {
     assert!(python.exists(), "{} is missing: run `make tools` first", python.display());
     let mut command = tokio::process::Command::new(python);
     command.arg("-B").arg(root().join("tests/acs_requests/judge.py"));
-    if let Some(folder) = openapi() {
-        command.env("ACS_OPENAPI", folder);
-    }
+    match openapi() {
+        Some(folder) => command.env("ACS_OPENAPI", folder),
+        None => command.env_remove("ACS_OPENAPI"),
+    };
     command.stdin(std::process::Stdio::null()).kill_on_drop(true);
     command
 }
