@@ -2,8 +2,9 @@
 """Distils Microsoft's OpenAPI files into tests/fixtures/acs/schemas.json: bare facts, no text of theirs.
 
 Swagger 2 becomes JSON schema (2020-12): operation, version, status, and of each body the types, required properties,
-enumerations and formats. An object may have no property its schema does not name. Run it after the OpenAPI folder
-changed; a test fails when the file and a fresh distillation differ. It never touches the network.
+enumerations and formats. An object may have no property its schema does not name. Of requests also the parameters. Run
+it after the OpenAPI folder changed; a test fails when the file and a fresh distillation differ. It never touches the
+network.
 
     distil.py <folder with identity/, sms/, email/, chat/, common/, eventgrid/> [--write <file>]
 """
@@ -15,7 +16,10 @@ import sys
 from operations import NAMES, VERSIONS
 
 # What a schema is made of, apart from the parts that hold schemas. Everything else (descriptions, examples) is dropped.
-PLAIN = ("type", "format", "enum", "required", "minimum", "maximum", "minLength", "minItems", "maxItems", "minProperties")
+PLAIN = (
+    "type", "format", "enum", "required", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
+    "minProperties",
+)
 EVENTS = re.compile(r"Acs(Sms|Email|Chat)\w+EventData$")
 # Names of event data types that are not the event's name between "Acs" and "EventData".
 EVENT_KINDS = {
@@ -105,8 +109,28 @@ class Files:
         if "items" in source:
             made["items"] = self.schema(source["items"], path)
         # The specification gives lists a length in characters; what is meant is the number of items.
-        if source.get("type") == "array" and "minLength" in made:
-            made["minItems"] = made.pop("minLength")
+        for length, items in (("minLength", "minItems"), ("maxLength", "maxItems")):
+            if source.get("type") == "array" and length in made:
+                made[items] = made.pop(length)
+        return made
+
+
+    def request(self, operation, shared, path):
+        """What is sent: query, headers and body by name, whether each must be there, and the media types of the body."""
+        made = {}
+        for parameter in shared + operation.get("parameters", []):
+            if "$ref" in parameter:
+                place, _, name = parameter["$ref"].partition("#/parameters/")
+                if place:
+                    raise SystemExit(f"{path}: do not know where {parameter['$ref']} leads")
+                parameter = self.file(path)["parameters"][name]
+            known = {"required": True} if parameter.get("required") else {}
+            if parameter["in"] == "body":
+                schema = self.schema(parameter["schema"], path)
+                made["body"] = {**known, "name": parameter["name"], "schema": schema, "types": operation["consumes"]}
+            elif parameter["in"] in ("query", "header"):
+                known.update({key: parameter[key] for key in PLAIN if key in parameter and key != "required"})
+                made.setdefault(parameter["in"], {})[parameter["name"]] = known
         return made
 
 
@@ -141,7 +165,7 @@ def merged(distilled):
 
 def distil(folder):
     files = Files(folder)
-    operations = {}
+    operations, requests = {}, {}
     for service, versions in VERSIONS.items():
         for version in versions:
             path = f"{service}/{version}.json"
@@ -155,13 +179,14 @@ def distil(folder):
                         for status, answer in sorted(operation["responses"].items())
                     }
                     operations.setdefault(name, {})[version] = answers
+                    requests.setdefault(name, {})[version] = files.request(operation, methods.get("parameters", []), path)
     path = "eventgrid/AzureCommunicationServices-2018-01-01.json"
     events = {}
     for name, source in files.file(path)["definitions"].items():
         if EVENTS.match(name):
             kind = EVENT_KINDS.get(name, name.removeprefix("Acs").removesuffix("EventData"))
             events[kind] = files.schema(source, path)
-    return merged({"operations": operations, "events": events, "definitions": files.definitions})
+    return merged({"operations": operations, "requests": requests, "events": events, "definitions": files.definitions})
 
 
 def written(distilled):
@@ -172,11 +197,13 @@ def written(distilled):
     def block(lines, indent):
         return "{\n" + ",\n".join(f"{' ' * indent}{each}" for each in lines) + "\n" + " " * (indent - 2) + "}"
 
-    operations = [
-        f"{json.dumps(name)}: " + block([line(version, answers) for version, answers in sorted(versions.items())], 6)
-        for name, versions in sorted(distilled["operations"].items())
-    ]
-    parts = [f'"operations": {block(operations, 4)}']
+    parts = []
+    for part in ("operations", "requests"):
+        operations = [
+            f"{json.dumps(name)}: " + block([line(*version) for version in sorted(versions.items())], 6)
+            for name, versions in sorted(distilled[part].items())
+        ]
+        parts.append(f'"{part}": {block(operations, 4)}')
     for part in ("events", "definitions"):
         parts.append(f'"{part}": ' + block([line(*item) for item in sorted(distilled[part].items())], 4))
     return block(parts, 2) + "\n"
