@@ -41,8 +41,9 @@ unit: tools ## every test, in both feature sets
 fmt: ## formats the Rust code
 	$(CARGO) fmt
 
-bench: ## measures the service against a bare tonic server (see bench/load/run.py)
+bench: ## measures the service against a bare tonic server (see bench/load)
 	python3 bench/load/run.py
+	python3 bench/load/sends.py
 
 image: ## builds the container image; needs docker
 	docker build --tag $(IMAGE) .
