@@ -284,6 +284,6 @@ fn read_receipt(receipt: acs::ReadReceipt) -> Receipt {
     Receipt { reader: read_party(receipt.reader), message: receipt.message, read: receipt.read }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "emulator"))]
 #[path = "chat_tests.rs"]
 mod tests;
