@@ -284,6 +284,7 @@ fn read_receipt(receipt: acs::ReadReceipt) -> Receipt {
     Receipt { reader: read_party(receipt.reader), message: receipt.message, read: receipt.read }
 }
 
-#[cfg(all(test, feature = "emulator"))]
+#[cfg(test)]
+#[cfg(feature = "emulator")]
 #[path = "chat_tests.rs"]
 mod tests;
