@@ -12,14 +12,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use crate::listener::{self, Limits};
 use crate::metrics::Metrics;
 
 /// `[admin]`.
@@ -179,37 +178,13 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let service = TowerToHyperService::new(router(metrics, readiness));
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(false).max_buf_size(16_384);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let connections = TaskTracker::new();
-    loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            () = shutdown.cancelled() => break,
-            next = next => next,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Usually no file descriptor is left; another attempt at once would fail too.
-                tracing::warn!(kind = %error.kind(), "the admin endpoint could not accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
-        connections.spawn(async move {
-            // What goes wrong on one connection is that client's concern.
-            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-            drop(place);
-        });
-    }
-    connections.close();
-    let _ = tokio::time::timeout(Duration::from_secs(1), connections.wait()).await;
+    let limits = Limits {
+        connections: MAX_CONNECTIONS,
+        head: HEAD_TIMEOUT,
+        connection: CONNECTION_TIMEOUT,
+        drain: Duration::from_secs(1),
+    };
+    let _ = listener::serve(listener, service, "the admin endpoint", limits, shutdown).await;
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub mod auth;
 pub mod emulator;
 pub mod store;
 
+mod listener;
+
 pub mod admin;
 pub mod grpc;
 pub mod webhook;

@@ -10,18 +10,16 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::read::{self, Malformed, Post};
 use super::{
     BODY_TIMEOUT, CONNECTION_TIMEOUT, DRAIN, HEAD_TIMEOUT, Intake, MAX_BODY, MAX_CONNECTIONS, MAX_EVENTS,
     PATH, TAKE_IN_WITHIN, caller, shape,
 };
+use crate::listener::{self, Limits};
 use crate::messaging::{Event, EventKind};
 
 /// What came of a request; each has its answer and its word in the metrics.
@@ -46,38 +44,13 @@ pub(super) async fn run(listener: TcpListener, intake: Arc<Intake>, shutdown: Ca
         async move { Ok::<_, std::convert::Infallible>(intake.answer(request.map(Body::new)).await) }
     });
     let service = TowerToHyperService::new(service);
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(false).max_buf_size(16_384);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let connections = TaskTracker::new();
-    loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            () = shutdown.cancelled() => break,
-            next = next => next,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Usually no file descriptor is left; another attempt at once would fail too.
-                tracing::warn!(kind = %error.kind(), "the webhook could not accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
-        connections.spawn(async move {
-            // What goes wrong on one connection is that client's concern.
-            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-            drop(place);
-        });
-    }
-    drop(listener);
-    connections.close();
-    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+    let limits = Limits {
+        connections: MAX_CONNECTIONS,
+        head: HEAD_TIMEOUT,
+        connection: CONNECTION_TIMEOUT,
+        drain: DRAIN,
+    };
+    if !listener::serve(listener, service, "the webhook", limits, shutdown).await {
         tracing::warn!("requests to the webhook were cut off; Event Grid brings them again");
     }
 }

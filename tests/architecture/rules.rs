@@ -37,12 +37,16 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("auth", &["broker::types", "clock", "duration", "metrics", "retry", "secret"]),
+    ("listener", &[]),
     ("acs", &["clock", "duration", "retry", "secret"]),
     ("emulator", &["clock", "duration", "retry", "secret"]),
     // 5: transports.
     ("grpc", &["auth", "broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
-    ("admin", &["auth", "broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
-    ("webhook", &["broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
+    (
+        "admin",
+        &["auth", "broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"],
+    ),
+    ("webhook", &["broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"]),
     // 6: settings of all components, composed.
     (
         "config",
@@ -88,9 +92,9 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["acs", "auth::jwks", "emulator::events"]),
     ("url", &["acs", "auth", "store::redis", "emulator"]),
     ("percent_encoding", &["acs", "app", "emulator", "webhook"]),
-    ("axum", &["admin", "emulator", "webhook"]),
-    ("hyper", &["acs", "grpc", "admin", "emulator", "webhook"]),
-    ("hyper_util", &["grpc", "admin", "emulator", "webhook"]),
+    ("axum", &["admin", "emulator", "listener", "webhook"]),
+    ("hyper", &["acs", "grpc", "admin", "emulator", "listener", "webhook"]),
+    ("hyper_util", &["grpc", "admin", "emulator", "listener", "webhook"]),
     ("http", &["acs", "auth", "grpc", "admin", "emulator", "webhook"]),
     ("http_body_util", &["acs", "grpc", "admin", "emulator", "webhook"]),
     // Cryptography.
