@@ -59,7 +59,7 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         use prost::bytes::Buf;
-        if buffer.remaining() > SMALL && has_too_many_fields(buffer.chunk()) {
+        if buffer.remaining() > SMALL && has_more_fields(buffer.chunk(), MOST_FIELDS) {
             return Err(status::of(Refusal::MessageTooLarge));
         }
         self.0.decode(buffer)
@@ -70,12 +70,12 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
     }
 }
 
-/// Whether a message has more fields than any of ours; what is no message is for the real decoder to refuse.
-fn has_too_many_fields(mut message: &[u8]) -> bool {
+/// Whether a message has more fields than that; what is no message is for the real decoder to refuse.
+pub(super) fn has_more_fields(mut message: &[u8], most: usize) -> bool {
     let mut fields = 0;
     while !message.is_empty() {
         fields += 1;
-        if fields > MOST_FIELDS {
+        if fields > most {
             return true;
         }
         let Some(rest) = skip_field(message) else { return false };
@@ -130,15 +130,15 @@ mod tests {
             }
             .encode_to_vec()
         };
-        assert!(!has_too_many_fields(&mail(200, 1_000_000)));
-        assert!(!has_too_many_fields(&mail(MOST_FIELDS - 2, 0)));
-        assert!(has_too_many_fields(&mail(MOST_FIELDS - 1, 0)));
+        assert!(!has_more_fields(&mail(200, 1_000_000), MOST_FIELDS));
+        assert!(!has_more_fields(&mail(MOST_FIELDS - 2, 0), MOST_FIELDS));
+        assert!(has_more_fields(&mail(MOST_FIELDS - 1, 0), MOST_FIELDS));
     }
 
     proptest! {
         #[test]
         fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = has_too_many_fields(&bytes);
+            let _ = has_more_fields(&bytes, MOST_FIELDS);
         }
 
         #[test]

@@ -8,6 +8,8 @@
 pub mod chat;
 mod email;
 mod events;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod limits;
 mod media;
 pub mod ports;
