@@ -179,7 +179,7 @@ fn ci_runs_what_a_developer_runs() {
 #[test]
 fn scripts_can_be_run() {
     use std::os::unix::fs::PermissionsExt;
-    for script in [".ci/run", "scripts/tools.sh"] {
+    for script in [".ci/run", "scripts/fuzz.sh", "scripts/tools.sh"] {
         let mode = std::fs::metadata(root().join(script)).unwrap().permissions().mode();
         assert!(mode & 0o111 != 0, "{script} is not executable");
     }
