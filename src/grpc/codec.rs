@@ -78,27 +78,20 @@ pub(super) fn has_more_fields(mut message: &[u8], most: usize) -> bool {
         if fields > most {
             return true;
         }
-        let Some(rest) = skip_field(message) else { return false };
+        let Some((key, rest)) = varint(message) else { return false };
+        let after = match key & 7 {
+            0 => varint(rest).map(|(_, rest)| rest),
+            1 => rest.get(8..),
+            2 => varint(rest).and_then(|(length, rest)| rest.get(usize::try_from(length).ok()?..)),
+            // A group: none of ours has one, and the decoder reads on behind it. Not to count there would hide a list.
+            3 => return true,
+            5 => rest.get(4..),
+            _ => None,
+        };
+        let Some(rest) = after else { return false };
         message = rest;
     }
     false
-}
-
-/// What comes after the first field.
-fn skip_field(message: &[u8]) -> Option<&[u8]> {
-    let (key, rest) = varint(message)?;
-    let length = match key & 7 {
-        0 => return varint(rest).map(|(_, rest)| rest),
-        1 => 8,
-        2 => {
-            let (length, rest) = varint(rest)?;
-            return rest.get(usize::try_from(length).ok()?..);
-        }
-        5 => 4,
-        // Groups: none of ours has one.
-        _ => return None,
-    };
-    rest.get(length..)
 }
 
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
@@ -133,6 +126,18 @@ mod tests {
         assert!(!has_more_fields(&mail(200, 1_000_000), MOST_FIELDS));
         assert!(!has_more_fields(&mail(MOST_FIELDS - 2, 0), MOST_FIELDS));
         assert!(has_more_fields(&mail(MOST_FIELDS - 1, 0), MOST_FIELDS));
+    }
+
+    #[test]
+    fn nothing_hides_behind_a_group() {
+        let list = v1::SendEmailRequest {
+            to: vec![v1::EmailAddress::default(); MOST_FIELDS + 1],
+            ..v1::SendEmailRequest::default()
+        };
+        // Field 99 as an empty group: nobody knows it, and the decoder passes it by.
+        let message = [&[0x9b, 0x06, 0x9c, 0x06][..], &list.encode_to_vec()].concat();
+        assert_eq!(v1::SendEmailRequest::decode(&*message).unwrap().to.len(), MOST_FIELDS + 1);
+        assert!(has_more_fields(&message, MOST_FIELDS));
     }
 
     proptest! {
