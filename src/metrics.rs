@@ -39,6 +39,12 @@ struct WhatLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShadowLabels {
+    rpc: &'static str,
+    permission: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BucketLabels {
     bucket: &'static str,
 }
@@ -93,6 +99,7 @@ pub struct Metrics {
     webhook_events: Family<EventLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     reload_failed: Family<WhatLabels, Gauge>,
+    shadow_refusals: Family<ShadowLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -192,6 +199,12 @@ impl Metrics {
             "1 while a file cannot be used and what was read before stays in force, else 0",
             reload_failed.clone(),
         );
+        let shadow_refusals = Family::default();
+        own.register(
+            "shadow_refusals",
+            "What the policy would refuse if auth.shadow were off, by RPC and kind of permission; `caller` is the caller itself",
+            shadow_refusals.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             rpcs,
@@ -209,6 +222,7 @@ impl Metrics {
             webhook_events,
             reloads,
             reload_failed,
+            shadow_refusals,
         }
     }
 
@@ -292,6 +306,11 @@ impl Metrics {
         self.reload_failed.get_or_create(&WhatLabels { what }).set(i64::from(!well));
     }
 
+    /// Shadow mode let something in that would be refused.
+    pub fn shadow_refusal(&self, rpc: &'static str, permission: &'static str) {
+        self.shadow_refusals.get_or_create(&ShadowLabels { rpc, permission }).inc();
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -345,6 +364,7 @@ mod tests {
         metrics.webhook_request("o");
         metrics.webhook_event("k", "o");
         metrics.reloaded("w", true);
+        metrics.shadow_refusal("r", "p");
         let text = metrics.render();
         let mut page = String::from(
             "# Metrics\n\n<!-- Generated from src/metrics.rs by a test. Rewrite it with: \

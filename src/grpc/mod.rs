@@ -1,6 +1,6 @@
 //! The transport: gRPC services over the core. The only place that knows tonic, prost and status codes.
 //!
-//! A call passes `connection` → `server` → `observe` → `authn` → a handler in `token`, `identity`, `sms`, `email`,
+//! A call passes `connection` → `server` → `observe` → `authn` and `permit` → a handler in `token`, `identity`, `sms`, `email`,
 //! `chat` or `event`. Messages become the core's values in `convert`, errors become statuses in `status`. It decides
 //! nothing about users, tokens or messages, and never logs a message. The app starts it with [`serve`] and speaks to it through [`Health`].
 
@@ -18,6 +18,7 @@ mod import;
 mod method;
 mod observe;
 mod page_token;
+mod permit;
 pub mod proto;
 mod scales;
 mod server;

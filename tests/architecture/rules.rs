@@ -113,7 +113,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("redis", &["store::redis"]),
     ("redb", &["store::embedded"]),
     // Formats with one reader.
-    ("toml", &["config"]),
+    ("toml", &["config", "auth::policy", "auth::shadow"]),
     ("serde_path_to_error", &["config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
     ("time", &["acs", "clock", "emulator", "cli", "webhook"]),
