@@ -12,6 +12,7 @@ pub mod telemetry;
 pub mod fuzzing;
 
 pub mod metrics;
+pub mod reload;
 
 pub mod broker;
 

@@ -3,6 +3,7 @@
 //! The one place that knows every part. It binds no socket by surprise and reads no signal: listeners and the wish to
 //! stop come from outside, so that tests run a whole server in their own process.
 
+mod access;
 #[cfg(feature = "emulator")]
 pub mod dev;
 mod messages;
@@ -20,7 +21,9 @@ use tokio_util::task::TaskTracker;
 use self::upstream::Upstream;
 use crate::acs;
 use crate::admin::{self, Readiness};
-use crate::auth::Authenticator;
+use crate::auth::Gate;
+use crate::auth::policy::BadPolicy;
+use crate::auth::shadow::Shadow;
 use crate::broker::Broker;
 use crate::broker::ports::Stores;
 use crate::clock::Clock;
@@ -29,6 +32,7 @@ use crate::grpc::{self, Cores, Health};
 use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
+use crate::reload::{self, Reloadable};
 use crate::secret::Secret;
 use crate::{store, webhook};
 
@@ -55,6 +59,9 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
+    /// The policy is none.
+    #[error(transparent)]
+    Policy(#[from] BadPolicy),
     /// The connection string is none. `config` has checked it before.
     #[error("acs.connection_string {0}")]
     ConnectionString(#[from] acs::ConnectionStringError),
@@ -148,7 +155,10 @@ pub struct App {
     webhook_secret: Secret,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
-    chain: Vec<Arc<dyn Authenticator>>,
+    gate: Arc<Gate>,
+    /// What is made of files that may change.
+    reloadables: Vec<Arc<dyn Reloadable>>,
+    shadow: Option<Arc<Shadow>>,
     metrics: Metrics,
     readiness: Readiness,
 }
@@ -159,6 +169,7 @@ impl App {
         // One provider of cryptography for all; a second call finds it in place.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let metrics = Metrics::new();
+        let access = access::build(&config.auth, &clock, &metrics)?;
         let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
         let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
@@ -198,7 +209,9 @@ impl App {
             webhook_secret: config.webhook.secret.clone(),
             clock,
             server: config.server.clone(),
-            chain: config.auth.chain(),
+            gate: Arc::new(access.gate),
+            reloadables: access.reloadables,
+            shadow: access.shadow,
             metrics,
             readiness: Readiness::new(),
         })
@@ -242,7 +255,9 @@ impl App {
             webhook_secret,
             clock,
             server,
-            chain,
+            gate,
+            reloadables,
+            shadow,
             metrics,
             readiness,
         } = self;
@@ -257,6 +272,7 @@ impl App {
             listeners.admin,
             metrics.clone(),
             readiness.clone(),
+            shadow,
             admin_stop.clone(),
         ));
         let watch = tokio::spawn(readiness::watch(
@@ -266,6 +282,7 @@ impl App {
             health.clone(),
             watching.clone(),
         ));
+        let reloading = tokio::spawn(reload::follow(reloadables, metrics.clone(), watching.clone()));
         let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
         let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
         // It ends with the calls: a report that is not taken in now is brought again.
@@ -293,7 +310,7 @@ impl App {
             listeners.grpc,
             &server,
             Cores { broker: broker.clone(), messaging: Some(messaging), chat: Some(chat) },
-            chain,
+            gate,
             metrics,
             health,
             shutdown.clone(),
@@ -320,7 +337,7 @@ impl App {
             );
         }
         admin_stop.cancel();
-        for task in [admin, watch, draining] {
+        for task in [admin, watch, draining, reloading] {
             // Each ends by its own token; a panic in one was logged where it happened.
             let _ = tokio::time::timeout(Duration::from_secs(2), task).await;
         }

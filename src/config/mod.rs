@@ -273,15 +273,26 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
     {
         layers.problem(&secrets.named("acs.connection_string"), error.to_string());
     }
-    for key in ["acs.ca_file", "store.redis.ca_file"] {
+    for key in ["acs.ca_file", "store.redis.ca_file", "auth.policy_file"] {
         let path = layers.text(key);
         if !path.is_empty() && !Path::new(path).is_file() {
             layers.problem(key, "names a file that does not exist or is no regular file");
         }
     }
 
+    let enforced = layers.text("auth.mode") == "policy" && !on(layers, "auth.shadow");
+    if purpose != Purpose::Emulator && layers.text("auth.mode") == "policy" {
+        if layers.text("auth.policy_file").is_empty() && !layers.has_problem("auth.policy_file") {
+            let what = "is not set, and auth.mode is \"policy\"; set it to the path of a policy";
+            layers.problem("auth.policy_file", what);
+        }
+        if on(layers, "auth.shadow") {
+            warnings
+                .push("auth.shadow: nothing is refused; what the policy would refuse is only logged".into());
+        }
+    }
     if purpose != Purpose::Emulator
-        && layers.text("auth.mode") == "unauthenticated"
+        && !enforced
         && address(layers, "server.address").is_some_and(|address| !address.ip().is_loopback())
     {
         if on(layers, "auth.allow_off_loopback") {
@@ -290,7 +301,7 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         } else {
             layers.problem(
                 "server.address",
-                "is not a loopback address, and callers are not authenticated; listen on 127.0.0.1, or set \
+                "is not a loopback address, and callers need not authenticate; listen on 127.0.0.1, or set \
                  auth.allow_off_loopback = true behind a mesh or a network policy",
             );
         }

@@ -51,8 +51,10 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("server.drain_timeout", Rule::Time("0s", "10m")),
     ("server.reflection", Rule::Switch),
     ("admin.address", Rule::Address),
-    ("auth.mode", Rule::Choice(&["unauthenticated"])),
+    ("auth.mode", Rule::Choice(&["unauthenticated", "policy"])),
     ("auth.allow_off_loopback", Rule::Switch),
+    ("auth.policy_file", Rule::Path),
+    ("auth.shadow", Rule::Switch),
     ("acs.connection_string", Rule::Secret),
     ("acs.connection_string_file", Rule::Path),
     ("acs.ca_file", Rule::Path),
@@ -210,7 +212,9 @@ mod tests {
             assert!(layers.value(&format!("{key}_file")).is_some(), "{key}");
         }
         for key in layers.keys().iter().filter_map(|key| key.strip_suffix("_file")) {
-            assert!(key.ends_with(".ca") || secrets().any(|secret| secret == key), "{key}");
+            // These are no secrets.
+            let other = key.ends_with(".ca") || key == "auth.policy";
+            assert!(other || secrets().any(|secret| secret == key), "{key}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The transport: gRPC services over the core. The only place that knows tonic, prost and status codes.
 //!
-//! A call passes `connection` → `server` → `observe` → `authn` → a handler in `token`, `identity`, `sms`, `email`,
+//! A call passes `connection` → `server` → `observe` → `authn` and `permit` → a handler in `token`, `identity`, `sms`, `email`,
 //! `chat` or `event`. Messages become the core's values in `convert`, errors become statuses in `status`. It decides
 //! nothing about users, tokens or messages, and never logs a message. The app starts it with [`serve`] and speaks to it through [`Health`].
 
@@ -20,6 +20,7 @@ mod import;
 mod method;
 mod observe;
 mod page_token;
+mod permit;
 pub mod proto;
 mod scales;
 mod server;
@@ -39,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::health::Health;
 use self::server::Server;
-use crate::auth::Authenticator;
+use crate::auth::Gate;
 use crate::broker::Broker;
 use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
@@ -133,12 +134,12 @@ impl From<Broker> for Cores {
 
 /// Serves the API on the listener until `shutdown` is cancelled and the running calls are done, or their time is up.
 ///
-/// An empty chain refuses every call. The server says that it serves only once [`Health::set_serving`] says so.
+/// A gate with an empty chain refuses every call. The server says that it serves only once [`Health::set_serving`] says so.
 pub fn serve(
     listener: TcpListener,
     settings: &Settings,
     cores: Cores,
-    chain: Vec<Arc<dyn Authenticator>>,
+    gate: Arc<Gate>,
     metrics: Metrics,
     health: Health,
     shutdown: CancellationToken,
@@ -147,7 +148,7 @@ pub fn serve(
         max_streams: settings.max_streams_per_connection,
         drain_timeout: settings.drain_timeout,
     };
-    let server = Server::new(settings, cores, chain, metrics, &health, &shutdown);
+    let server = Server::new(settings, cores, gate, metrics, &health, &shutdown);
     async move {
         connection::serve(listener, Arc::new(server?), limits, health, shutdown).await;
         Ok(())

@@ -20,7 +20,13 @@ use crate::ports::insert;
 const UUID: &str = "f81d4fae-7dec-41d0-a765-00a0c91e6bf6";
 
 fn event(id: &str, happened: Happened) -> Event {
-    Event { id: id.into(), at: Timestamp::from_millis(1_795_348_800_123), message: None, happened }
+    Event {
+        id: id.into(),
+        at: Timestamp::from_millis(1_795_348_800_123),
+        message: None,
+        caller: None,
+        happened,
+    }
 }
 
 fn received(id: &str, text: &str) -> Event {
@@ -349,7 +355,7 @@ async fn a_watcher_that_does_not_read_is_ended_and_resumes_without_a_gap() {
 
 #[tokio::test]
 async fn nobody_gets_anything_of_the_services_of_messages() {
-    let server = start(Vec::new(), Settings::default()).await;
+    let server = start(std::sync::Arc::new(acs_broker::auth::Gate::shut()), Settings::default()).await;
     let (mut sms, mut email) = (server.sms().await, server.email().await);
     let mut answers = vec![
         sms.send_sms(v1::SendSmsRequest::default()).await.err(),

@@ -214,7 +214,9 @@ async fn by_concurrent_calls(seen: &mut Seen) {
 }
 
 async fn by_the_server(seen: &mut Seen) {
-    let closed = Rig::start(Wish { chain: Vec::new(), ..Wish::default() }).await;
+    let closed =
+        Rig::start(Wish { gate: std::sync::Arc::new(acs_broker::auth::Gate::shut()), ..Wish::default() })
+            .await;
     seen.row(closed.tokens().issue_token(chat("alice")).await.unwrap_err(), "CALLER_UNAUTHENTICATED");
 
     let one_at_a_time = grpc::Settings { max_in_flight: 1, ..Wish::default().server };
@@ -322,7 +324,13 @@ async fn by_watches(seen: &mut Seen) {
     let received = |number: usize, text: String| {
         let (from, to) = ("+14255550199".to_owned(), NUMBER.to_owned());
         let happened = Happened::SmsReceived { upstream_id: format!("in-{number}"), from, to, text };
-        MessageEvent { id: format!("event-{number}"), at: SystemClock.now(), message: None, happened }
+        MessageEvent {
+            id: format!("event-{number}"),
+            at: SystemClock.now(),
+            message: None,
+            caller: None,
+            happened,
+        }
     };
     let mut watch = rig.events().watch_events(v1::WatchEventsRequest::default()).await.unwrap().into_inner();
     rig.messaging.take_in(received(0, "hello".into())).await.unwrap();
