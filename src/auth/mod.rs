@@ -5,6 +5,9 @@
 //! Nobody is let in by omission: an empty chain, one in which nobody claims the caller, or a principal the policy does
 //! not list, is refused. Why somebody was refused is for the log alone.
 
+pub mod mesh;
+pub mod mtls;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -23,6 +26,8 @@ pub struct Settings {
     pub mode: Mode,
     /// Also accept unauthenticated callers that are not on this machine.
     pub allow_off_loopback: bool,
+    /// `[auth.mesh]`.
+    pub mesh: mesh::Settings,
 }
 
 /// How callers prove who they are.
