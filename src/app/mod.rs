@@ -25,10 +25,11 @@ use crate::broker::Broker;
 use crate::broker::ports::Stores;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::grpc::{self, Cores, Health};
+use crate::grpc::{self, Cores, Doors, Health};
 use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
+use crate::reload::{self, Reloadable};
 use crate::secret::Secret;
 use crate::{store, webhook};
 
@@ -48,6 +49,14 @@ pub enum StartError {
         /// What the system said.
         #[source]
         source: std::io::Error,
+    },
+    /// The files of TLS cannot be used. `config` has checked them before.
+    #[error("server.{key} {what}")]
+    Tls {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong with it.
+        what: String,
     },
     /// Whoever reaches the webhook could forge events.
     #[error("webhook.address {address} can be reached from other machines, and webhook.secret is not set")]
@@ -96,6 +105,8 @@ pub enum RunError {
 pub struct Listeners {
     /// For the API.
     pub grpc: TcpListener,
+    /// For health alone in plain text, if it has a port of its own.
+    pub probe: Option<TcpListener>,
     /// For the admin endpoint.
     pub admin: TcpListener,
     /// For events, if any are taken in.
@@ -110,8 +121,13 @@ impl Listeners {
             Some(address) => Some(bind(address, "webhook.address").await?),
             None => None,
         };
+        let probe = match config.server.probe_address {
+            Some(address) => Some(bind(address, "server.probe_address").await?),
+            None => None,
+        };
         Ok(Self {
             grpc: bind(config.server.address, "--grpc-addr or server.address").await?,
+            probe,
             admin: bind(config.admin.address, "--admin-addr or admin.address").await?,
             webhook,
         })
@@ -120,6 +136,11 @@ impl Listeners {
     /// Where the API is served, port filled in.
     pub fn grpc_addr(&self) -> Option<SocketAddr> {
         self.grpc.local_addr().ok()
+    }
+
+    /// Where health alone is served, port filled in.
+    pub fn probe_addr(&self) -> Option<SocketAddr> {
+        self.probe.as_ref()?.local_addr().ok()
     }
 
     /// Where the admin endpoint is served, port filled in.
@@ -148,6 +169,7 @@ pub struct App {
     webhook_secret: Secret,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
+    tls: Option<Arc<grpc::Tls>>,
     gate: Arc<Gate>,
     metrics: Metrics,
     readiness: Readiness,
@@ -159,6 +181,7 @@ impl App {
         // One provider of cryptography for all; a second call finds it in place.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let metrics = Metrics::new();
+        let tls = grpc::Tls::open(&config.server.tls).map_err(|(key, what)| StartError::Tls { key, what })?;
         let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
         let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
@@ -198,6 +221,7 @@ impl App {
             webhook_secret: config.webhook.secret.clone(),
             clock,
             server: config.server.clone(),
+            tls: tls.map(Arc::new),
             gate: Arc::new(config.auth.gate()),
             metrics,
             readiness: Readiness::new(),
@@ -242,6 +266,7 @@ impl App {
             webhook_secret,
             clock,
             server,
+            tls,
             gate,
             metrics,
             readiness,
@@ -268,6 +293,8 @@ impl App {
         ));
         let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
         let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
+        let followed: Vec<Arc<dyn Reloadable>> = tls.iter().map(|tls| Arc::clone(tls) as _).collect();
+        let reload = tokio::spawn(reload::follow(followed, metrics.clone(), watching.clone()));
         // It ends with the calls: a report that is not taken in now is brought again.
         let taking_in = listeners.webhook.map(|listener| {
             let stop = shutdown.child_token();
@@ -290,7 +317,7 @@ impl App {
         };
 
         let serving = grpc::serve(
-            listeners.grpc,
+            Doors { api: listeners.grpc, tls, probes: listeners.probe },
             &server,
             Cores { broker: broker.clone(), messaging: Some(messaging), chat: Some(chat) },
             gate,
@@ -305,7 +332,7 @@ impl App {
             drop(stop);
             let _ = task.await;
         }
-        for task in [follow, look] {
+        for task in [follow, look, reload] {
             let _ = task.await;
         }
         tasks.close();

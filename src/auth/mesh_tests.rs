@@ -187,7 +187,7 @@ proptest! {
     /// Whatever a client sends before it, what Envoy appends is what counts, or the call is refused.
     #[test]
     fn what_a_client_sends_first_names_nobody(sent in pieces()) {
-        let appended = format!("{sent},By=spiffe://corp/broker;Hash=12;URI=spiffe://corp/evil");
+        let appended = format!("{sent},By=spiffe://corp/broker;Hash=12;Subject=\"CN=x\";URI=spiffe://corp/evil");
         prop_assert!(matches!(xfcc(&appended), Ok("spiffe://corp/evil") | Err(_)), "{}", appended);
     }
 }
