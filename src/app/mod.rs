@@ -55,9 +55,6 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
-    /// The connection string is none. `config` has checked it before.
-    #[error("acs.connection_string {0}")]
-    ConnectionString(#[from] acs::ConnectionStringError),
     /// The client of ACS cannot be set up.
     #[error(transparent)]
     Acs(#[from] acs::BuildError),
@@ -159,8 +156,7 @@ impl App {
         // One provider of cryptography for all; a second call finds it in place.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let metrics = Metrics::new();
-        let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
-        let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
+        let client = acs::Client::from_settings(&config.acs, Arc::clone(&clock))?;
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
         let opened = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
         let (stores, messages) = (opened.core, opened.messages);

@@ -97,6 +97,9 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["grpc", "admin", "emulator", "listener", "webhook"]),
     ("http", &["acs", "auth", "grpc", "admin", "emulator", "webhook"]),
     ("http_body_util", &["acs", "grpc", "admin", "emulator", "webhook"]),
+    // Signing in at Entra.
+    ("azure_core", &["acs::credential::entra"]),
+    ("azure_identity", &["acs::credential::entra"]),
     // Cryptography.
     ("hmac", &["acs", "auth", "emulator", "store"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
