@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use self::upstream::Upstream;
 use crate::acs;
 use crate::admin::{self, Readiness};
-use crate::auth::Authenticator;
+use crate::auth::Gate;
 use crate::broker::Broker;
 use crate::broker::ports::Stores;
 use crate::clock::Clock;
@@ -145,7 +145,7 @@ pub struct App {
     webhook_secret: Secret,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
-    chain: Vec<Arc<dyn Authenticator>>,
+    gate: Arc<Gate>,
     metrics: Metrics,
     readiness: Readiness,
 }
@@ -194,7 +194,7 @@ impl App {
             webhook_secret: config.webhook.secret.clone(),
             clock,
             server: config.server.clone(),
-            chain: config.auth.chain(),
+            gate: Arc::new(config.auth.gate()),
             metrics,
             readiness: Readiness::new(),
         })
@@ -238,7 +238,7 @@ impl App {
             webhook_secret,
             clock,
             server,
-            chain,
+            gate,
             metrics,
             readiness,
         } = self;
@@ -289,7 +289,7 @@ impl App {
             listeners.grpc,
             &server,
             Cores { broker: broker.clone(), messaging: Some(messaging), chat: Some(chat) },
-            chain,
+            gate,
             metrics,
             health,
             shutdown.clone(),
