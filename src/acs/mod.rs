@@ -39,7 +39,7 @@ pub use self::credential::Fingerprint;
 use self::credential::entra::Principal;
 pub use self::credential::entra::{Settings as EntraSettings, SignIn};
 use self::credential::ring::Ring;
-pub use self::credential::ring::{Refusal, Standing};
+pub use self::credential::ring::{Fate, Refusal, Standing};
 pub use self::email::{EmailOperations, Mail, MailAddress, MailAttachment, MailStatus};
 pub use self::error::{BuildError, Class, Error};
 pub use self::identity::{Created, IdentityOperations, Token};
@@ -71,6 +71,8 @@ pub struct Settings {
     /// How long the credential in use may go unproven before it is probed.
     #[serde(with = "crate::duration")]
     pub check_every: Duration,
+    /// How many cached tokens of another key are replaced per second.
+    pub reissue_per_second: u32,
     /// `[acs.entra]`.
     pub entra: EntraSettings,
     /// A PEM file of authorities to trust beside the system's.
@@ -134,6 +136,9 @@ impl Settings {
         }
         if !(1..=10_000).contains(&self.max_concurrency) {
             problems.push(("max_concurrency", "must be from 1 to 10000".to_owned()));
+        }
+        if !(1..=1000).contains(&self.reissue_per_second) {
+            problems.push(("reissue_per_second", "must be from 1 to 1000".to_owned()));
         }
         let mut problems: Vec<_> = problems.into_iter().map(|(key, what)| (key.to_owned(), what)).collect();
         if self.credential == CredentialKind::Entra {
@@ -215,9 +220,9 @@ impl Client {
         self.0.ring.standing()
     }
 
-    /// Whether tokens that this credential issued may be alive: it is one of the client's own, and was not refused.
-    pub fn may_be_alive(&self, name: Fingerprint) -> bool {
-        self.0.ring.may_be_alive(name)
+    /// What is known of the credential of that name, and so of the tokens it issued.
+    pub fn fate(&self, name: Fingerprint) -> Fate {
+        self.0.ring.fate(name)
     }
 
     /// How often the credential in use has changed.

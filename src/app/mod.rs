@@ -3,6 +3,7 @@
 //! The one place that knows every part. It binds no socket by surprise and reads no signal: listeners and the wish to
 //! stop come from outside, so that tests run a whole server in their own process.
 
+mod credential;
 #[cfg(feature = "emulator")]
 pub mod dev;
 mod messages;
@@ -29,6 +30,7 @@ use crate::grpc::{self, Cores, Health};
 use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
+use crate::reload::{self, Reloadable};
 use crate::secret::Secret;
 use crate::{store, webhook};
 
@@ -130,6 +132,12 @@ impl Listeners {
     }
 }
 
+/// What the admin endpoint shows of a rotation.
+fn rotation_page(broker: &Broker) -> admin::Page {
+    let broker = broker.clone();
+    Arc::new(move || credential::rotation(&broker))
+}
+
 async fn bind(address: SocketAddr, mend: &'static str) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, mend, source })
 }
@@ -142,6 +150,10 @@ pub struct App {
     /// What messaging still does when its callers are gone.
     tasks: TaskTracker,
     stores: Stores,
+    upstream: Arc<Upstream>,
+    /// What is made of files that may change.
+    followed: Vec<Arc<dyn Reloadable>>,
+    manner: credential::Manner,
     webhook_secret: Secret,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
@@ -184,13 +196,18 @@ impl App {
             Arc::clone(&clock),
             metrics.clone(),
         );
-        let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), upstream);
+        let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), Arc::clone(&upstream) as _);
+        let manner = credential::Manner::of(&config.acs);
+        let followed = credential::Keys::of(&config.acs, &upstream).into_iter().collect();
         Ok(Self {
             broker,
             messaging,
             chat,
             tasks,
             stores,
+            upstream,
+            followed,
+            manner,
             webhook_secret: config.webhook.secret.clone(),
             clock,
             server: config.server.clone(),
@@ -235,6 +252,9 @@ impl App {
             chat,
             tasks,
             stores,
+            upstream,
+            followed,
+            manner,
             webhook_secret,
             clock,
             server,
@@ -253,13 +273,22 @@ impl App {
             listeners.admin,
             metrics.clone(),
             readiness.clone(),
+            rotation_page(&broker),
             admin_stop.clone(),
         ));
         let watch = tokio::spawn(readiness::watch(
             broker.clone(),
-            metrics.clone(),
             readiness.clone(),
             health.clone(),
+            watching.clone(),
+        ));
+        let following = tokio::spawn(reload::follow(followed, metrics.clone(), watching.clone()));
+        let tending = tokio::spawn(credential::tend(
+            upstream,
+            broker.clone(),
+            manner,
+            metrics.clone(),
+            readiness.clone(),
             watching.clone(),
         ));
         let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
@@ -302,6 +331,11 @@ impl App {
             let _ = task.await;
         }
         for task in [follow, look] {
+            let _ = task.await;
+        }
+        for task in [following, tending] {
+            // What is under way reads a file or asks ACS; neither is worth waiting for.
+            task.abort();
             let _ = task.await;
         }
         tasks.close();

@@ -12,10 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::acs::{self, Class, CustomId};
+use crate::acs::{self, Class, CustomId, Fate, Fingerprint};
 use crate::broker::error::Error;
 use crate::broker::ports::{CreatedIdentity, TokenIssuer};
-use crate::broker::types::{AccessToken, IdentityId, KeyId, ScopeSet, UserId, Validity};
+use crate::broker::types::{
+    AccessToken, IdentityId, KeyId, KeyStanding, ScopeSet, Signing, UserId, Validity,
+};
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::Metrics;
 
@@ -41,6 +43,11 @@ impl Upstream {
         metrics: Metrics,
     ) -> Self {
         Self { client, custom_id, timeout, clock, metrics }
+    }
+
+    /// The client, to be looked after.
+    pub(super) fn client(&self) -> &acs::Client {
+        &self.client
     }
 
     fn deadline(&self) -> Instant {
@@ -156,6 +163,21 @@ fn causes(error: &acs::Error) -> String {
 impl TokenIssuer for Upstream {
     fn key(&self) -> KeyId {
         KeyId(self.client.standing().in_use.0)
+    }
+
+    fn signing(&self) -> Signing {
+        let standing = self.client.standing();
+        let spare = standing.spare.map(|spare| KeyId(spare.0));
+        Signing { key: KeyId(standing.in_use.0), since: standing.since, spare }
+    }
+
+    fn standing(&self, key: KeyId) -> KeyStanding {
+        match self.client.fate(Fingerprint(key.0)) {
+            Fate::InUse => KeyStanding::InUse,
+            Fate::Spare => KeyStanding::Spare,
+            Fate::Unknown => KeyStanding::Unknown,
+            Fate::Dead => KeyStanding::Dead,
+        }
     }
 
     async fn create_identity(

@@ -178,6 +178,15 @@ fn compose(
     };
     config.acs.connection_string = secrets.get("acs.connection_string");
     config.acs.secondary_connection_string = secrets.get("acs.secondary_connection_string");
+    // Files that another source overrules are not followed.
+    for (key, file) in [
+        ("acs.connection_string", &mut config.acs.connection_string_file),
+        ("acs.secondary_connection_string", &mut config.acs.secondary_connection_string_file),
+    ] {
+        if !secrets.is_from_file(key) {
+            *file = None;
+        }
+    }
     config.acs.entra.client_secret = secrets.get("acs.entra.client_secret");
     config.store.redis.url = secrets.get("store.redis.url");
     config.store.redis.password = secrets.get("store.redis.password");

@@ -59,6 +59,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("acs.credential", Rule::Choice(&["key", "entra"])),
     ("acs.endpoint", Rule::Text),
     ("acs.check_every", Rule::Time("10s", "1h")),
+    ("acs.reissue_per_second", Rule::Whole(1, 1000)),
     ("acs.entra.kind", Rule::Choice(&["workload", "managed", "secret"])),
     ("acs.entra.tenant_id", Rule::Text),
     ("acs.entra.client_id", Rule::Text),

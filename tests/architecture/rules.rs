@@ -119,7 +119,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("serde_path_to_error", &["config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
-    ("time", &["acs", "clock", "emulator", "cli", "webhook"]),
+    ("time", &["acs", "app", "clock", "emulator", "cli", "webhook"]),
     // The rim.
     ("clap", &["cli"]),
     ("tracing_subscriber", &["telemetry"]),

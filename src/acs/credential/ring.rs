@@ -67,6 +67,19 @@ pub(crate) enum Due {
     Prefer(Arc<Credential>),
 }
 
+/// What is known of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It signs.
+    InUse,
+    /// It could, and was not refused.
+    Spare,
+    /// It is none of the client's.
+    Unknown,
+    /// It was refused when another was accepted.
+    Dead,
+}
+
 /// What the operator is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -168,10 +181,18 @@ impl Ring {
         }
     }
 
-    /// Whether tokens of that credential may be alive: it is one of ours, and ACS was not seen to refuse it.
-    pub(crate) fn may_be_alive(&self, name: Fingerprint) -> bool {
+    /// What is known of the credential of that name.
+    pub(crate) fn fate(&self, name: Fingerprint) -> Fate {
         let state = self.lock();
-        state.all.iter().chain([&state.in_use]).any(|one| one.name == name) && !state.dead.contains(&name)
+        if state.in_use.name == name {
+            Fate::InUse
+        } else if state.dead.contains(&name) {
+            Fate::Dead
+        } else if state.all.iter().any(|one| one.name == name) {
+            Fate::Spare
+        } else {
+            Fate::Unknown
+        }
     }
 
     /// How often the one in use has changed.

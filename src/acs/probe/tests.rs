@@ -1,7 +1,9 @@
 //! What a refusal leads to, against scripted servers: which key signs what, and how many requests go out.
 
 use super::super::testing::{ACCESS_KEY, Play, Received, Server, Ticking, settings};
-use super::super::{Class, Client, ConnectionString, Error, Fingerprint, Settings, Sms, SmsRecipient, Token};
+use super::super::{
+    Class, Client, ConnectionString, Error, Fate, Fingerprint, Settings, Sms, SmsRecipient, Token,
+};
 use super::*;
 use crate::secret::Secret;
 
@@ -59,7 +61,7 @@ async fn a_refused_key_gives_way_to_one_that_a_probe_shows_to_be_good() {
     assert_eq!((token.issuer, standing.spare), (standing.in_use, Some(first)));
     assert_ne!(standing.in_use, first);
     assert!(standing.first_refused && standing.refused.is_none());
-    assert!(!client.may_be_alive(first) && client.may_be_alive(standing.in_use));
+    assert_eq!((client.fate(first), client.fate(standing.in_use)), (Fate::Dead, Fate::InUse));
     let received = server.received();
     let issuing =
         "/identities/8%3Aacs%3A1b3c5d7e-0000-4000-8000-0123456789ab_00000011-9f42-71b4-88f7-08482200b429/";
@@ -165,7 +167,7 @@ async fn the_key_that_is_put_first_is_used_once_a_probe_shows_it_to_be_good() {
     client.tend().await;
     let standing = client.standing();
     assert_eq!((standing.spare, standing.first_refused), (Some(first), false));
-    assert!(client.may_be_alive(first), "the old key was not refused");
+    assert_eq!(client.fate(first), Fate::Spare, "the old key was not refused");
     assert_eq!(issue(&client).await.unwrap().issuer, standing.in_use);
     server.received()[3].assert_signed_with(OTHER_KEY);
 }

@@ -71,7 +71,10 @@ async fn a_change_of_keys_sticks_until_the_operator_changes_their_order() {
     let standing =
         Standing { in_use: name(3), since: AT, spare: Some(name(2)), refused: None, first_refused: false };
     assert_eq!(ring.standing(), standing);
-    assert!(ring.may_be_alive(name(2)) && !ring.may_be_alive(name(1)));
+    assert_eq!(
+        (ring.fate(name(2)), ring.fate(name(1)), ring.fate(name(9))),
+        (Fate::Spare, Fate::Dead, Fate::Unknown)
+    );
 }
 
 #[tokio::test]
