@@ -86,6 +86,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     rpcs: Timings<RpcLabels>,
     rpcs_in_flight: Gauge,
+    connections_open: Gauge,
+    connections_ended: Family<ReasonLabels, Counter>,
     errors: Family<ReasonLabels, Counter>,
     token_decisions: Family<OutcomeLabels, Counter>,
     surplus_identities: Family<OutcomeLabels, Counter>,
@@ -93,6 +95,8 @@ pub struct Metrics {
     store: Timings<OperationLabels>,
     store_available: Gauge<f64, AtomicU64>,
     credential_refused: Gauge,
+    tokens_of_other_keys: Gauge,
+    tokens_reissued: Counter,
     messages: Family<MessageLabels, Counter>,
     budget_remaining: Family<BucketLabels, Gauge>,
     webhook_requests: Family<OutcomeLabels, Counter>,
@@ -122,6 +126,18 @@ impl Metrics {
         let own = registry.sub_registry_with_prefix("acs_broker");
         let rpcs_in_flight = Gauge::default();
         own.register("rpcs_in_flight", "RPCs that are being worked on", rpcs_in_flight.clone());
+        let connections_open = Gauge::default();
+        own.register(
+            "connections_open",
+            "Connections of the gRPC port, those that still begin among them",
+            connections_open.clone(),
+        );
+        let connections_ended = Family::default();
+        own.register(
+            "connections_ended",
+            "Connections the broker refused or ended: peer_limit, crowded_out, tls, not_http2, slow, age, idle, certificate",
+            connections_ended.clone(),
+        );
         let errors = Family::default();
         own.register("errors", "Errors answered to callers, by reason (docs/errors.md)", errors.clone());
         let token_decisions = Family::default();
@@ -162,6 +178,18 @@ impl Metrics {
             "acs_credential_refused",
             "1 while ACS refuses the broker's credential, else 0; page somebody",
             credential_refused.clone(),
+        );
+        let tokens_of_other_keys = Gauge::default();
+        own.register(
+            "tokens_of_other_keys",
+            "Cached tokens of other keys than the one in use, after the last walk over them (docs/operations.md)",
+            tokens_of_other_keys.clone(),
+        );
+        let tokens_reissued = Counter::default();
+        own.register(
+            "tokens_reissued",
+            "Cached tokens of other keys that were replaced by such a walk",
+            tokens_reissued.clone(),
         );
         let messages = Family::default();
         own.register(
@@ -209,6 +237,8 @@ impl Metrics {
             registry: Arc::new(registry),
             rpcs,
             rpcs_in_flight,
+            connections_open,
+            connections_ended,
             errors,
             token_decisions,
             surplus_identities,
@@ -216,6 +246,8 @@ impl Metrics {
             store,
             store_available,
             credential_refused,
+            tokens_of_other_keys,
+            tokens_reissued,
             messages,
             budget_remaining,
             webhook_requests,
@@ -237,6 +269,21 @@ impl Metrics {
         let labels =
             RpcLabels { rpc_system_name: "grpc", rpc_method: method, rpc_response_status_code: code };
         self.rpcs.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        self.connections_open.inc();
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&self) {
+        self.connections_open.dec();
+    }
+
+    /// A connection was refused, or is asked to end before its peer wanted it.
+    pub fn connection_ended(&self, reason: &'static str) {
+        self.connections_ended.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// An error went to a caller.
@@ -277,6 +324,16 @@ impl Metrics {
     /// Whether ACS refuses the credential, as last said.
     pub fn is_credential_refused(&self) -> bool {
         self.credential_refused.get() != 0
+    }
+
+    /// How many cached tokens of other keys than the one in use are left.
+    pub fn tokens_of_other_keys(&self, count: u64) {
+        self.tokens_of_other_keys.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A cached token of another key was replaced.
+    pub fn token_reissued(&self) {
+        self.tokens_reissued.inc();
     }
 
     /// ACS told the outcome of a message.
@@ -354,6 +411,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.rpc_started();
         metrics.rpc_finished("m", "OK", Duration::ZERO);
+        metrics.connection_ended("r");
         metrics.error("r");
         metrics.token_decision("o");
         metrics.surplus_identity("o");
