@@ -5,6 +5,8 @@
 //! Nobody is let in by omission: an empty chain, one in which nobody claims the caller, or a principal the policy does
 //! not list, is refused. Why somebody was refused is for the log alone.
 
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod mesh;
 pub mod mtls;
 pub mod policy;

@@ -16,6 +16,8 @@ const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("webhook_callers", crate::webhook::fuzzing::callers),
     ("acs_answers", crate::acs::fuzzing::answers),
     ("acs_connection_strings", crate::acs::fuzzing::connection_strings),
+    ("auth_policies", crate::auth::fuzzing::policies),
+    ("auth_mesh_headers", crate::auth::fuzzing::mesh_headers),
     ("config_settings", crate::config::fuzzing::settings),
     ("emulator_requests", crate::emulator::fuzzing::requests),
     ("emulator_mail_parts", crate::emulator::fuzzing::mail_parts),

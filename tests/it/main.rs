@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "figures that somebody wants to read")]
 
 mod canary;
+mod canary_settings;
 mod crash;
 #[path = "../support/emulator_control.rs"]
 mod emulator_control;
