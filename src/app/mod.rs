@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use self::upstream::Upstream;
 use crate::acs;
 use crate::admin::{self, Readiness};
-use crate::auth::Authenticator;
+use crate::auth::Gate;
 use crate::broker::Broker;
 use crate::broker::ports::Stores;
 use crate::clock::Clock;
@@ -148,7 +148,7 @@ pub struct App {
     webhook_secret: Secret,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
-    chain: Vec<Arc<dyn Authenticator>>,
+    gate: Arc<Gate>,
     metrics: Metrics,
     readiness: Readiness,
 }
@@ -198,7 +198,7 @@ impl App {
             webhook_secret: config.webhook.secret.clone(),
             clock,
             server: config.server.clone(),
-            chain: config.auth.chain(),
+            gate: Arc::new(config.auth.gate()),
             metrics,
             readiness: Readiness::new(),
         })
@@ -242,7 +242,7 @@ impl App {
             webhook_secret,
             clock,
             server,
-            chain,
+            gate,
             metrics,
             readiness,
         } = self;
@@ -293,7 +293,7 @@ impl App {
             listeners.grpc,
             &server,
             Cores { broker: broker.clone(), messaging: Some(messaging), chat: Some(chat) },
-            chain,
+            gate,
             metrics,
             health,
             shutdown.clone(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use acs_broker::acs;
 use acs_broker::app::upstream::Upstream;
-use acs_broker::auth::{Authenticator, Unauthenticated};
+use acs_broker::auth::Gate;
 use acs_broker::broker::ports::Stores;
 use acs_broker::broker::{self, Broker};
 use acs_broker::clock::{Clock, SystemClock};
@@ -45,7 +45,7 @@ pub(crate) struct Wish {
     pub(crate) stores: Option<Stores>,
     /// Where ACS is, if not at the rig's own emulator.
     pub(crate) connection_string: Option<String>,
-    pub(crate) chain: Vec<Arc<dyn Authenticator>>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) server: grpc::Settings,
     pub(crate) acs: acs::Settings,
     /// What may be sent.
@@ -61,7 +61,7 @@ impl Default for Wish {
             core_clock: None,
             stores: None,
             connection_string: None,
-            chain: vec![Arc::new(Unauthenticated { allow_off_loopback: false })],
+            gate: Arc::new(Gate::open(false)),
             server: grpc::Settings { address: ([127, 0, 0, 1], 0).into(), ..grpc::Settings::default() },
             acs: acs_settings(),
             messages: messages_settings(),
@@ -134,7 +134,7 @@ impl Rig {
         let stop = CancellationToken::new();
         let health = Health::new();
         health.set_serving(true);
-        tokio::spawn(grpc::serve(listener, &wish.server, cores, wish.chain, metrics, health, stop.clone()));
+        tokio::spawn(grpc::serve(listener, &wish.server, cores, wish.gate, metrics, health, stop.clone()));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self { emulator, address, messaging, channel, stop }
     }
