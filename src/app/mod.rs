@@ -29,6 +29,7 @@ use crate::grpc::{self, Cores, Health};
 use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
+use crate::reload::{self, Reloadable};
 use crate::secret::Secret;
 use crate::{store, webhook};
 
@@ -151,6 +152,8 @@ pub struct App {
     gate: Arc<Gate>,
     metrics: Metrics,
     readiness: Readiness,
+    /// What is read again when its files change.
+    reloadables: Vec<Arc<dyn Reloadable>>,
 }
 
 impl App {
@@ -164,6 +167,7 @@ impl App {
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
         let opened = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
         let (stores, messages) = (opened.core, opened.messages);
+        let reloadables = opened.key_ring.into_iter().map(|ring| ring as Arc<dyn Reloadable>).collect();
         let upstream = Arc::new(Upstream::new(
             client,
             config.acs.custom_id,
@@ -201,6 +205,7 @@ impl App {
             gate: Arc::new(config.auth.gate()),
             metrics,
             readiness: Readiness::new(),
+            reloadables,
         })
     }
 
@@ -245,6 +250,7 @@ impl App {
             gate,
             metrics,
             readiness,
+            reloadables,
         } = self;
         // Only the core holds the store from here on.
         drop(stores);
@@ -266,6 +272,7 @@ impl App {
             health.clone(),
             watching.clone(),
         ));
+        let reloading = tokio::spawn(reload::follow(reloadables, metrics.clone(), watching.clone()));
         let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
         let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
         // It ends with the calls: a report that is not taken in now is brought again.
@@ -320,7 +327,7 @@ impl App {
             );
         }
         admin_stop.cancel();
-        for task in [admin, watch, draining] {
+        for task in [admin, watch, draining, reloading] {
             // Each ends by its own token; a panic in one was logged where it happened.
             let _ = tokio::time::timeout(Duration::from_secs(2), task).await;
         }

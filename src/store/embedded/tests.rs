@@ -6,6 +6,7 @@ mod crash;
 mod failing;
 mod messaging;
 mod opening;
+mod sealing;
 
 use std::sync::Arc;
 

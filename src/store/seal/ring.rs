@@ -13,6 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
 use subtle::ConstantTimeEq as _;
 
+use crate::reload::Reloadable;
+
 /// The bytes of a key.
 pub(super) const KEY_BYTES: usize = 32;
 /// The longest id.
@@ -118,11 +120,6 @@ impl KeyRing {
         Ok(Self { keys: RwLock::new(Arc::new(keys)), file: Some(path.to_owned()) })
     }
 
-    /// The file it was read from.
-    pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
-    }
-
     /// Takes the keys of a new text instead; says whether they are others. On an error the ring stays what it was.
     pub fn replace(&self, text: &str) -> Result<bool, KeyFileError> {
         let new = parse(text)?;
@@ -134,14 +131,6 @@ impl KeyRing {
         Ok(is_new)
     }
 
-    /// Reads its file again; says whether the keys are others now. On an error the ring stays what it was.
-    pub fn reload(&self) -> Result<bool, KeyFileError> {
-        match &self.file {
-            Some(path) => self.replace(&text_of(path)?),
-            None => Ok(false),
-        }
-    }
-
     /// The ids of the keys, the sealing one first. They are no secret.
     pub fn ids(&self) -> Vec<String> {
         self.now().0.iter().map(|entry| entry.id.as_ref().to_owned()).collect()
@@ -150,6 +139,28 @@ impl KeyRing {
     /// The keys at this moment.
     pub(super) fn now(&self) -> Arc<Keys> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Reloadable for KeyRing {
+    fn name(&self) -> &'static str {
+        "seal_keys"
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.file.iter().cloned().collect()
+    }
+
+    fn reload(&self, contents: Vec<Vec<u8>>) -> Result<(), String> {
+        let content = Zeroizing::new(contents.into_iter().next().unwrap_or_default());
+        let text = std::str::from_utf8(&content).map_err(|_| KeyFileError::NoText.to_string())?;
+        if self.replace(text).map_err(|error| error.to_string())? {
+            tracing::info!(
+                keys = self.ids().join(","),
+                "the first of these keys seals what is stored from now on"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -255,17 +266,14 @@ mod tests {
         let path = folder.path().join("keys");
         std::fs::write(&path, line("one", 1)).unwrap();
         let ring = KeyRing::read(&path).unwrap();
-        assert_eq!(ring.reload(), Ok(false));
-        for bad in ["", "nonsense", "one:AAAA"] {
-            std::fs::write(&path, bad).unwrap();
-            assert!(ring.reload().is_err());
+        assert_eq!(ring.files(), [path]);
+        assert_eq!(ring.replace(&line("one", 1)), Ok(false));
+        for bad in [&b""[..], b"nonsense", b"one:AAAA", &[0xff]] {
+            assert!(ring.reload(vec![bad.to_vec()]).is_err());
             assert_eq!(ring.ids(), ["one"]);
         }
-        std::fs::write(&path, format!("{}\n{}", line("two", 2), line("one", 1))).unwrap();
-        assert_eq!(ring.reload(), Ok(true));
-        assert_eq!(ring.ids(), ["two", "one"]);
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(ring.reload(), Err(KeyFileError::Unreadable(std::io::ErrorKind::NotFound)));
+        let both = format!("{}\n{}", line("two", 2), line("one", 1));
+        assert_eq!(ring.reload(vec![both.into_bytes()]), Ok(()));
         assert_eq!(ring.ids(), ["two", "one"]);
     }
 
@@ -274,6 +282,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(KeyRing::read(folder.path()).err(), Some(KeyFileError::NoText));
         let path = folder.path().join("keys");
+        let missing = KeyFileError::Unreadable(std::io::ErrorKind::NotFound);
+        assert_eq!(KeyRing::read(&path).err(), Some(missing));
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
         assert_eq!(KeyRing::read(&path).err(), Some(KeyFileError::NoText));
         std::fs::write(&path, vec![b'#'; 65_537]).unwrap();

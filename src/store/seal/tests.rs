@@ -21,6 +21,11 @@ pub(crate) fn line(id: &str, number: u8) -> String {
     format!("{id}:{}", STANDARD.encode(key))
 }
 
+/// A vault with one key and no hash key.
+pub(crate) fn vault_of(mode: Mode) -> Vault {
+    vault(&[line("k1", 1)], mode)
+}
+
 /// A vault with this key file.
 fn vault(lines: &[String], mode: Mode) -> Vault {
     Vault::of(Some(Arc::new(KeyRing::parse(&lines.join("\n")).unwrap())), mode, None)

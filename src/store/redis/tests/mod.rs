@@ -7,6 +7,7 @@ mod fitness;
 mod messaging;
 mod opening;
 mod outage;
+mod sealing;
 mod topologies;
 
 use std::sync::Arc;
