@@ -52,7 +52,7 @@ pub(crate) struct Harness {
 
 impl Harness {
     pub(crate) fn new(opened: Opened, time: Time, keep: impl Any + Send + Sync) -> Self {
-        let Opened { core: stores, messages } = opened;
+        let Opened { core: stores, messages, key_ring: _ } = opened;
         Self {
             stores,
             messages,

@@ -33,7 +33,7 @@ impl FairBudget for Redis {
             windows(limits).iter().flat_map(|window| [window.length, window.slice, window.max]).collect();
         let arguments = (self.budget_time(), caller, CALLERS, cost, limits);
         let command = script.on([self.keys.fair_budget(bucket)], arguments);
-        let (taken, number) = command::pair(operation, self.connection.run(&command).await?)?;
+        let (taken, number) = command::pair(operation, self.run(&command).await?)?;
         let number = command::number(operation, number)?;
         Ok(if command::number(operation, taken)? == 1 {
             Taken::Go { remaining: u32::try_from(number).unwrap_or(u32::MAX) }
@@ -45,6 +45,6 @@ impl FairBudget for Redis {
     async fn pause(&self, bucket: &str, time: Duration) -> Result<(), StoreError> {
         let arguments = (self.budget_time(), "", CALLERS, -1, super::millis(time));
         let command = self.scripts.pause.on([self.keys.fair_budget(bucket)], arguments);
-        self.connection.run(&command).await.map(drop)
+        self.run(&command).await.map(drop)
     }
 }

@@ -7,6 +7,7 @@ mod fitness;
 mod messaging;
 mod opening;
 mod outage;
+mod sealing;
 mod topologies;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::broker::types::{
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::metrics::Metrics;
 use crate::secret::Secret;
+use crate::store::seal::{Name, Vault};
 
 #[path = "../../../../tests/support/redis_server.rs"]
 mod redis_server;
@@ -29,7 +31,11 @@ fn patient(url: &str) -> Settings {
 }
 
 async fn open_with(settings: &Settings) -> Result<Arc<Redis>, OpenError> {
-    start(settings, Arc::new(SystemClock), Metrics::new()).await
+    open_sealed(settings, Vault::plain()).await
+}
+
+async fn open_sealed(settings: &Settings, vault: Vault) -> Result<Arc<Redis>, OpenError> {
+    start(settings, vault, Arc::new(SystemClock), Metrics::new()).await
 }
 
 async fn open_at(url: &str) -> Arc<Redis> {
@@ -38,6 +44,11 @@ async fn open_at(url: &str) -> Arc<Redis> {
 
 fn user(number: usize) -> UserId {
     UserId::parse(&format!("user-{number}")).unwrap()
+}
+
+/// What the user is called in a store without a hash key.
+fn name(number: usize) -> Name {
+    Vault::plain().name(&user(number))
 }
 
 fn record(number: usize) -> IdentityRecord {
