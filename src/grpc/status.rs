@@ -89,7 +89,7 @@ enum Detail<'a> {
         description: &'static str,
     },
     /// Entries of ErrorInfo.metadata.
-    Metadata([(&'static str, String); 3]),
+    Metadata(Vec<(&'static str, String)>),
 }
 
 /// One row of the table.
@@ -250,6 +250,11 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
             },
             "Use a new request_id for a new request, and the old one only to repeat the old request unchanged.",
         ),
+        Error::DuplicateContent { earlier } => (
+            Code::AlreadyExists,
+            Detail::Metadata(vec![("earlier_message_id", earlier.clone())]),
+            "Ask GetSms or GetEmail for `earlier_message_id`. To send it once more all the same, wait until `messages.duplicates_within` is over. Nothing was sent.",
+        ),
         Error::AcsThrottled { retry_after } => (
             Code::ResourceExhausted,
             Detail::RetryInfo(*retry_after),
@@ -262,7 +267,7 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
         ),
         Error::AcsRejected { status, code, request_id } => (
             Code::FailedPrecondition,
-            Detail::Metadata([
+            Detail::Metadata(vec![
                 ("acs_status", status.to_string()),
                 ("acs_code", code.clone()),
                 ("acs_request_id", request_id.clone()),

@@ -30,6 +30,7 @@ fn samples() -> Vec<Failure> {
         Error::CursorExpired,
         Error::ChatForbidden,
         Error::ChatNotFound,
+        Error::DuplicateContent { earlier: "sms_0".into() },
     ];
     let transport = [
         Refusal::Overloaded,
@@ -68,15 +69,16 @@ fn position(failure: &Failure) -> usize {
             Error::CursorExpired => 19,
             Error::ChatForbidden => 20,
             Error::ChatNotFound => 21,
+            Error::DuplicateContent { .. } => 22,
         },
         Failure::Transport(refusal) => match refusal {
-            Refusal::Overloaded => 22,
-            Refusal::MessageTooLarge => 23,
-            Refusal::MessageMalformed => 24,
-            Refusal::MethodUnknown => 25,
-            Refusal::CompressionUnsupported => 26,
-            Refusal::WatcherTooSlow => 27,
-            Refusal::Stopping => 28,
+            Refusal::Overloaded => 23,
+            Refusal::MessageTooLarge => 24,
+            Refusal::MessageMalformed => 25,
+            Refusal::MethodUnknown => 26,
+            Refusal::CompressionUnsupported => 27,
+            Refusal::WatcherTooSlow => 28,
+            Refusal::Stopping => 29,
         },
     }
 }
@@ -85,7 +87,7 @@ fn position(failure: &Failure) -> usize {
 fn every_failure_has_a_sample_and_a_reason_of_its_own() {
     let samples = samples();
     let positions: Vec<_> = samples.iter().map(position).collect();
-    assert_eq!(positions, (0..29).collect::<Vec<_>>());
+    assert_eq!(positions, (0..30).collect::<Vec<_>>());
     let mut reasons: Vec<_> = samples.iter().map(Failure::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();

@@ -6,6 +6,7 @@
 //! the same. What ACS did not answer is UNKNOWN, and is found out, never sent blindly.
 
 pub mod chat;
+mod duplicates;
 mod email;
 mod events;
 mod limits;
@@ -56,6 +57,9 @@ pub struct Settings {
     /// How long an outcome that is not known is looked for.
     #[serde(with = "crate::duration")]
     pub find_out_within: Duration,
+    /// For how long the same content of a caller is not sent under another request id; zero for no such guard.
+    #[serde(with = "crate::duration")]
+    pub duplicates_within: Duration,
     /// The published limits of ACS times this; more if Microsoft raised yours, 0 for none.
     pub limits: f64,
     /// SMS.
@@ -97,6 +101,7 @@ impl Default for Settings {
             retention: Duration::from_hours(7 * 24),
             hold: Duration::from_secs(75),
             find_out_within: Duration::from_mins(5),
+            duplicates_within: Duration::ZERO,
             limits: 1.0,
             sms: SmsSettings { senders: String::new(), allow, redirect },
             email: EmailSettings { senders: String::new(), allow: allow_mail, redirect: redirect_mail },

@@ -30,6 +30,8 @@ pub(crate) const START: Timestamp = Timestamp::from_millis(1_795_348_800_000);
 #[derive(Default)]
 struct Kept {
     messages: HashMap<String, Versioned>,
+    /// Until when each of them counts for whoever inserts.
+    until: HashMap<String, Timestamp>,
     links: HashMap<String, (MessageId, u32)>,
     due: BTreeMap<String, Timestamp>,
     events: Vec<(String, Vec<u8>)>,
@@ -172,14 +174,19 @@ impl MessageStore for Replica {
         &self,
         id: &MessageId,
         record: &[u8],
-        _: Duration,
+        keep: Duration,
     ) -> Result<Option<Versioned>, StoreError> {
         self.step(|world| {
             let mut kept = world.kept.lock().unwrap();
+            let now = world.clock.now();
+            if kept.until.get(id.as_str()).is_some_and(|until| *until <= now) {
+                kept.messages.remove(id.as_str());
+            }
             let known = kept.messages.get(id.as_str()).cloned();
             if known.is_none() {
                 let new = Versioned { version: 1, bytes: record.to_vec() };
                 kept.messages.insert(id.as_str().to_owned(), new);
+                kept.until.insert(id.as_str().to_owned(), now.plus(keep));
             }
             store(known)
         })
@@ -195,10 +202,13 @@ impl MessageStore for Replica {
         id: &MessageId,
         expected: u64,
         record: &[u8],
-        _: Duration,
+        keep: Duration,
     ) -> Result<Result<u64, Option<Versioned>>, StoreError> {
         self.step(|world| {
             let mut kept = world.kept.lock().unwrap();
+            if kept.messages.get(id.as_str()).is_some_and(|known| known.version == expected) {
+                kept.until.insert(id.as_str().to_owned(), world.clock.now().plus(keep));
+            }
             store(match kept.messages.get_mut(id.as_str()) {
                 Some(known) if known.version == expected => {
                     *known = Versioned { version: expected + 1, bytes: record.to_vec() };

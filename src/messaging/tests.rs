@@ -10,20 +10,20 @@ use super::types::{EmailAddress, Failure, MessageName, Number, State};
 use super::*;
 use crate::broker::types::Caller;
 
-const TEXT: &str = "a private text";
+pub(super) const TEXT: &str = "a private text";
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let mut settings = Settings::default();
     settings.sms.senders = "+18005550100, Contoso".into();
     settings.email.senders = "news@contoso.com".into();
     settings
 }
 
-fn caller() -> Caller {
+pub(super) fn caller() -> Caller {
     Caller::new("shop")
 }
 
-fn sms(request: u128, to: &[&str]) -> SendSms {
+pub(super) fn sms(request: u128, to: &[&str]) -> SendSms {
     SendSms {
         request_id: uuid::Uuid::from_u128(request),
         from: None,
@@ -34,7 +34,7 @@ fn sms(request: u128, to: &[&str]) -> SendSms {
     }
 }
 
-fn mail(request: u128) -> SendEmail {
+pub(super) fn mail(request: u128) -> SendEmail {
     SendEmail {
         request_id: uuid::Uuid::from_u128(request),
         from: None,
@@ -55,7 +55,7 @@ fn alive(world: &Arc<World>) -> Messaging {
     Replica::start(world, settings(), Death::Never).0
 }
 
-fn states(report: &SmsReport) -> Vec<State> {
+pub(super) fn states(report: &SmsReport) -> Vec<State> {
     report.outcomes.iter().map(|outcome| outcome.state).collect()
 }
 

@@ -14,6 +14,7 @@ mod fleet;
 mod harness;
 mod messaging_canary;
 mod messaging_chaos;
+mod messaging_duplicates;
 mod messaging_events;
 mod messaging_first;
 mod messaging_kills;
