@@ -19,6 +19,7 @@ mod messaging_events;
 mod messaging_first;
 mod messaging_kills;
 mod messaging_limits;
+mod messaging_sdk;
 mod outage;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
