@@ -25,7 +25,7 @@ use super::ports::{
     ChatError, ChatPage, ChatRange, ChatUpstream, ChatUsers, Message, Metadata, Participant, Party, Receipt,
     RefusedParticipant, Thread,
 };
-use super::{ASK_AGAIN, Messaging};
+use super::{ASK_AGAIN, Messaging, Spent};
 use crate::broker::error::Error;
 use crate::broker::types::{Caller, IdentityId, UserId};
 use crate::clock::Timestamp;
@@ -291,8 +291,14 @@ impl Chat {
     {
         let buckets = self.buckets(operation, user, thread);
         let (taken, token) = tokio::join!(self.take(&buckets, caller), self.users.token(caller, user, false));
-        taken?;
-        match self.renewing(caller, user, token?.token, work).await {
+        let token = match taken.all().and(token) {
+            Ok(token) => token.token,
+            Err(error) => {
+                self.unspend(&buckets, caller, &taken).await;
+                return Err(error);
+            }
+        };
+        match self.renewing(caller, user, token, work).await {
             Ok(value) => Ok(value),
             Err(error) => Err(self.told(error, &buckets).await),
         }
@@ -337,9 +343,16 @@ impl Chat {
         self.messaging.0.limits.chat(operation, user, thread)
     }
 
-    async fn take(&self, buckets: &[Bucket], caller: &Caller) -> Result<(), Error> {
+    async fn take(&self, buckets: &[Bucket], caller: &Caller) -> Takes {
         let takes = buckets.iter().map(|bucket| self.messaging.take(bucket, caller, 1));
-        futures_util::future::join_all(takes).await.into_iter().collect()
+        Takes(futures_util::future::join_all(takes).await)
+    }
+
+    /// Gives back what was taken for a call that ACS is not asked for after all.
+    async fn unspend(&self, buckets: &[Bucket], caller: &Caller, taken: &Takes) {
+        let each = buckets.iter().zip(&taken.0);
+        let each = each.map(|(bucket, spent)| self.messaging.unspend(bucket, caller, 1, spent));
+        futures_util::future::join_all(each).await;
     }
 
     async fn pause(&self, buckets: &[Bucket], time: Duration) {
@@ -373,6 +386,16 @@ impl Chat {
             party.user = users.get(&party.id).filter(|user| !user.is_service()).cloned();
         }
         Ok(())
+    }
+}
+
+/// What came of taking from each bucket that an operation is counted in.
+struct Takes(Vec<Result<Spent, Error>>);
+
+impl Takes {
+    /// All of it was there, or what stands in the way.
+    fn all(&self) -> Result<(), Error> {
+        self.0.iter().find_map(|one| one.as_ref().err()).map_or(Ok(()), |error| Err(error.clone()))
     }
 }
 

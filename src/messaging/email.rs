@@ -247,38 +247,47 @@ impl Messaging {
                 // This call has put off when it is asked after.
                 messages.schedule(&id, Some(soon(now))).await?;
             }
-            let met = record.meet(&fingerprint, now);
-            if (acs_has_it || !matches!(met, Ok(Known::Open)))
-                && let Ok(marked) = &marked
-            {
-                self.unmark(&content, marked).await;
-            }
-            match met? {
+            let met = match record.meet(&fingerprint, now) {
                 // How far it came is asked after by whoever follows it.
-                Known::Open if acs_has_it => return Ok(report(id, record)),
-                Known::Settled => return Ok(report(id, record)),
-                Known::Open => {
+                Ok(Known::Open) if acs_has_it => Ok(None),
+                Ok(Known::Open) => {
                     may_be_a_duplicate = !record.was_tried();
                     record.claim(now, hold);
                     let bytes = record.bytes();
                     let claimed = messages.replace(&id, known.version, &bytes, parts.settings.retention);
-                    version =
-                        claimed.await?.map_err(|_| Error::RequestInProgress { retry_after: ASK_AGAIN })?;
+                    let claimed = claimed.await?;
+                    claimed.map(Some).map_err(|_| Error::RequestInProgress { retry_after: ASK_AGAIN })
+                }
+                met => met.map(|_| None),
+            };
+            match met {
+                Ok(Some(claimed)) => version = claimed,
+                // Nothing is sent: what this call took for it is free again.
+                other => {
+                    self.unspend(&bucket, caller, 1, &taken).await;
+                    if let Ok(marked) = &marked {
+                        self.unmark(&content, marked).await;
+                    }
+                    return other.map(|_| report(id, record));
                 }
             }
         }
         let mut marked = match marked {
             Ok(marked) => marked,
             Err(error) => {
+                self.unspend(&bucket, caller, 1, &taken).await;
                 self.give_back(&id, version, record, now).await;
                 return Err(error.into());
             }
         };
-        let passed = match taken.and(scheduled.map_err(Error::from)) {
-            Ok(()) if may_be_a_duplicate => self.pass(&content, &mut marked, &id, now).await,
-            other => other,
+        let passed = match (&taken, scheduled) {
+            (Err(error), _) => Err(error.clone()),
+            (_, Err(error)) => Err(error.into()),
+            _ if may_be_a_duplicate => self.pass(&content, &mut marked, &id, now).await,
+            _ => Ok(()),
         };
         if let Err(error) = passed {
+            self.unspend(&bucket, caller, 1, &taken).await;
             self.unmark(&content, &marked).await;
             self.give_back(&id, version, record, now).await;
             return Err(error);

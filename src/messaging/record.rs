@@ -162,6 +162,17 @@ impl Record {
         self.state != State::Accepted || self.outcomes.iter().any(tried)
     }
 
+    /// The parts of which ACS has not yet said what it makes of them.
+    pub(super) fn open_parts(&self) -> impl Iterator<Item = usize> {
+        let is_open = |one: &Outcome| matches!(one.state, State::Accepted | State::Unknown);
+        self.outcomes.iter().enumerate().filter(move |(_, one)| is_open(one)).map(|(part, _)| part)
+    }
+
+    /// Of a chat message, when the last try to send it has ended for certain.
+    pub(super) fn tried_until(&self, hold: Duration) -> Timestamp {
+        self.sending_until.unwrap_or(self.created.plus(hold))
+    }
+
     /// Takes it for `hold`.
     pub(super) fn claim(&mut self, now: Timestamp, hold: Duration) {
         self.claimed_until = now.plus(hold);

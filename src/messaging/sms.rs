@@ -159,41 +159,51 @@ impl Messaging {
         let mut may_be_a_duplicate = true;
         if let Some(known) = inserted? {
             record = Record::read(&known.bytes)?;
-            let met = record.meet(&fingerprint, now);
-            if !matches!(met, Ok(Known::Open))
-                && let Ok(marked) = &marked
-            {
-                self.unmark(&content, marked).await;
-            }
-            match met? {
-                Known::Settled => return Ok(report(id, record.seen(now))),
-                Known::Open => {
+            let met = match record.meet(&fingerprint, now) {
+                Ok(Known::Open) => {
                     may_be_a_duplicate = !record.was_tried();
                     record.claim(now, parts.settings.hold);
                     let bytes = record.bytes();
                     let claimed =
                         parts.stores.messages.replace(&id, known.version, &bytes, parts.settings.retention);
-                    version =
-                        claimed.await?.map_err(|_| Error::RequestInProgress { retry_after: ASK_AGAIN })?;
+                    let claimed = claimed.await?;
+                    claimed.map(Some).map_err(|_| Error::RequestInProgress { retry_after: ASK_AGAIN })
+                }
+                met => met.map(|_| None),
+            };
+            match met {
+                Ok(Some(claimed)) => version = claimed,
+                // Nothing is sent: what this call took for it is free again.
+                other => {
+                    self.unspend(&bucket, caller, cost, &taken).await;
+                    if let Ok(marked) = &marked {
+                        self.unmark(&content, marked).await;
+                    }
+                    return other.map(|_| report(id, record.seen(now)));
                 }
             }
         }
         let mut marked = match marked {
             Ok(marked) => marked,
             Err(error) => {
+                self.unspend(&bucket, caller, cost, &taken).await;
                 self.give_back(&id, version, record, now).await;
                 return Err(error.into());
             }
         };
-        let passed = match taken {
-            Ok(()) if may_be_a_duplicate => self.pass(&content, &mut marked, &id, now).await,
-            other => other,
+        let passed = match &taken {
+            Ok(_) if may_be_a_duplicate => self.pass(&content, &mut marked, &id, now).await,
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.clone()),
         };
         if let Err(error) = passed {
+            self.unspend(&bucket, caller, cost, &taken).await;
             self.unmark(&content, &marked).await;
             self.give_back(&id, version, record, now).await;
             return Err(error);
         }
+        let open = u32::try_from(record.open_parts().count()).unwrap_or(u32::MAX);
+        self.unspend(&bucket, caller, cost.saturating_sub(open), &taken).await;
         let sent = self.send_open_recipients(&id, version, record, &from, &request, &bucket).await;
         if version == 1 && matches!(&sent, Err(error) if !matches!(error, Error::OutcomeUnknown { .. })) {
             self.unmark(&content, &marked).await;
@@ -213,14 +223,7 @@ impl Messaging {
     ) -> Result<SmsReport, Error> {
         let redirect = &self.0.settings.sms.redirect;
         let redirect = if redirect.is_empty() { None } else { Number::parse(redirect).ok() };
-        let open: Vec<usize> = (0..record.outcomes.len())
-            .filter(|part| {
-                record
-                    .outcomes
-                    .get(*part)
-                    .is_some_and(|outcome| matches!(outcome.state, State::Accepted | State::Unknown))
-            })
-            .collect();
+        let open: Vec<usize> = record.open_parts().collect();
         let recipient = |part: &usize| {
             let to = request.to.get(*part)?;
             Some(SmsRecipient {

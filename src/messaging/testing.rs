@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
 use super::ports::{
-    ChannelError, Cursor, EmailSender, EventLog, EventPage, EventsRead, FairBudget, Mail, MailProgress,
-    MessageStore, MessageStores, OptOutChange, SmsAnswer, SmsBatch, SmsSender, Versioned,
+    ChannelError, Cursor, EmailSender, EventLog, EventPage, EventsRead, FairBudget, FairTake, Mail,
+    MailProgress, MessageStore, MessageStores, OptOutChange, SmsAnswer, SmsBatch, SmsSender, Versioned,
 };
 use super::types::{Failure, MessageId, Number};
 use super::{Messaging, Settings};
@@ -37,6 +37,8 @@ struct Kept {
     events: Vec<(String, Vec<u8>)>,
     budget: Option<Duration>,
     paused: Vec<String>,
+    /// What is taken of each budget.
+    spent: BTreeMap<String, i64>,
 }
 
 /// What everybody shares: the store, ACS, and the time.
@@ -74,6 +76,12 @@ impl World {
     /// Budgets are used up for this long.
     pub(crate) fn use_up_budgets(&self, time: Option<Duration>) {
         self.kept.lock().unwrap().budget = time;
+    }
+
+    /// What is taken of the budgets whose names begin so.
+    pub(crate) fn spent(&self, beginning: &str) -> i64 {
+        let kept = self.kept.lock().unwrap();
+        kept.spent.iter().filter(|(name, _)| name.starts_with(beginning)).map(|(_, taken)| taken).sum()
     }
 
     /// The buckets that were paused.
@@ -316,12 +324,33 @@ impl EventLog for Replica {
 
 #[async_trait]
 impl FairBudget for Replica {
-    async fn take_fair(&self, _: &str, _: &str, _: &[Limit], _: u32) -> Result<Taken, StoreError> {
+    async fn take_fair(&self, bucket: &str, _: &str, _: &[Limit], cost: u32) -> Result<FairTake, StoreError> {
         self.step(|world| {
-            store(match world.kept.lock().unwrap().budget {
-                None => Taken::Go { remaining: 10 },
+            let mut kept = world.kept.lock().unwrap();
+            let taken = match kept.budget {
+                None => {
+                    *kept.spent.entry(bucket.to_owned()).or_default() += i64::from(cost);
+                    Taken::Go { remaining: 10 }
+                }
                 Some(after) => Taken::ComeBack { after },
-            })
+            };
+            store(FairTake { taken, at: world.clock.now() })
+        })
+        .await
+    }
+
+    async fn give_back(
+        &self,
+        bucket: &str,
+        _: &str,
+        _: &[Limit],
+        cost: u32,
+        taken_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.step(|world| {
+            assert_eq!(taken_at, world.clock.now(), "the time that the store told");
+            *world.kept.lock().unwrap().spent.entry(bucket.to_owned()).or_default() -= i64::from(cost);
+            store(())
         })
         .await
     }

@@ -88,6 +88,32 @@ async fn asking_again_sends_nothing_and_answers_the_same() {
 }
 
 #[tokio::test]
+async fn what_sends_nothing_spends_nothing() {
+    let world = World::new();
+    let to = ["+14255550120", "+14255550128"];
+    alive(&world).send_sms(&caller(), sms(1, &to)).await.unwrap();
+    alive(&world).send_email(&caller(), mail(1)).await.unwrap();
+    assert_eq!((world.spent("sms"), world.spent("email")), (2, 1));
+    // One of the two was refused for now: only that one is asked for again.
+    alive(&world).send_sms(&caller(), sms(1, &to)).await.unwrap();
+    assert_eq!((world.spent("sms"), world.sms_calls.load(Ordering::SeqCst)), (3, 2));
+    alive(&world).send_sms(&caller(), sms(2, &to[..1])).await.unwrap();
+    assert_eq!(world.spent("sms"), 4);
+    for _ in 0..3 {
+        // Settled, under way, and an id that was used for something else.
+        alive(&world).send_sms(&caller(), sms(2, &to[..1])).await.unwrap();
+        alive(&world).send_email(&caller(), mail(1)).await.unwrap();
+        alive(&world).send_sms(&caller(), sms(2, &to[1..])).await.err().unwrap();
+    }
+    let twice = tokio::join!(async { alive(&world).send_sms(&caller(), sms(3, &to[..1])).await }, async {
+        alive(&world).send_sms(&caller(), sms(3, &to[..1])).await
+    },);
+    assert!(twice.0.is_ok() != twice.1.is_ok(), "one of them is running");
+    assert_eq!((world.spent("sms"), world.spent("email")), (5, 1));
+    assert_eq!(world.sms_calls.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
 async fn a_request_id_that_was_used_for_something_else_is_refused() {
     let world = World::new();
     alive(&world).send_sms(&caller(), sms(1, &["+14255550120"])).await.unwrap();

@@ -64,6 +64,14 @@ enum Look {
     CannotTell,
 }
 
+/// What finding out about a request came to.
+enum Found<'a> {
+    /// The answer to whoever asks.
+    Out(Result<String, Error>),
+    /// It never arrived, with the time by which the last try had ended: it may be sent again.
+    NotThere(Held<'a>, Timestamp, ActingToken),
+}
+
 /// A request that this replica has to itself.
 struct Held<'a> {
     caller: &'a Caller,
@@ -144,52 +152,70 @@ impl Chat {
             self.users.token(caller, user, false),
         );
         let held = Held { caller, user, id: &id, version: 1, record };
-        if let Some(known) = inserted? {
-            return self.meet_message(held, known, &fingerprint, taken, token, &wish).await;
-        }
-        let token = match taken.and(token) {
-            Ok(token) => token.token,
-            Err(error) => return Err(self.let_go(held, None, error).await),
+        let (held, tried_until, token) = match inserted? {
+            None => (held, None, token),
+            Some(known) => match self.find_out(held, known, &fingerprint, token, &wish).await {
+                Found::Out(result) => {
+                    // Nothing is sent: what this call took for it is free again.
+                    self.unspend(&buckets, caller, &taken).await;
+                    return result;
+                }
+                Found::NotThere(held, tried_until, token) => (held, Some(tried_until), Ok(token)),
+            },
         };
-        self.send_held(held, None, token, &wish).await
+        let token = match taken.all().and(token) {
+            Ok(token) => token,
+            Err(error) => {
+                self.unspend(&buckets, caller, &taken).await;
+                return Err(self.let_go(held, tried_until, error).await);
+            }
+        };
+        let mut held = held;
+        if tried_until.is_some() {
+            let again = parts.clock.now();
+            held.record.sending_until = Some(again.plus(parts.settings.hold));
+            self.claim(&mut held, again).await?;
+        }
+        self.send_held(held, tried_until, token.token, &wish).await
     }
 
-    /// Goes on with a request that was asked for before.
-    async fn meet_message(
+    /// Finds out what became of a request that was asked for before.
+    async fn find_out<'a>(
         &self,
-        mut held: Held<'_>,
+        mut held: Held<'a>,
         known: Versioned,
         fingerprint: &Fingerprint,
-        taken: Result<(), Error>,
         token: Result<ActingToken, Error>,
         wish: &SendChatMessage,
-    ) -> Result<String, Error> {
+    ) -> Found<'a> {
         let parts = &self.messaging.0;
         let now = parts.clock.now();
-        held.record = Record::read(&known.bytes)?;
-        held.version = known.version;
-        match held.record.meet(fingerprint, now)? {
-            Known::Settled => {
-                let sent = held.record.outcomes.into_iter().next().and_then(|outcome| outcome.upstream_id);
-                return sent.ok_or_else(|| Error::internal("a record of a message has no message"));
-            }
-            Known::Open => self.claim(&mut held, now).await?,
-        }
-        let tried_until = held.record.sending_until.unwrap_or(held.record.created.plus(parts.settings.hold));
-        let token = match token {
-            Ok(token) => token.token,
-            Err(error) => return Err(self.let_go(held, Some(tried_until), error).await),
+        held.record = match Record::read(&known.bytes) {
+            Ok(record) => record,
+            Err(error) => return Found::Out(Err(error)),
         };
-        match self.look(&held, token.clone(), &wish.thread).await {
+        held.version = known.version;
+        let claimed = match held.record.meet(fingerprint, now) {
+            Ok(Known::Settled) => {
+                let sent = held.record.outcomes.into_iter().next().and_then(|outcome| outcome.upstream_id);
+                let sent = sent.ok_or_else(|| Error::internal("a record of a message has no message"));
+                return Found::Out(sent);
+            }
+            Ok(Known::Open) => self.claim(&mut held, now).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = claimed {
+            return Found::Out(Err(error));
+        }
+        let tried_until = held.record.tried_until(parts.settings.hold);
+        let token = match token {
+            Ok(token) => token,
+            Err(error) => return Found::Out(Err(self.let_go(held, Some(tried_until), error).await)),
+        };
+        Found::Out(match self.look(&held, token.token.clone(), &wish.thread).await {
             Ok(Look::Here(message)) => Ok(self.settle(held, message).await),
             Ok(Look::NotHere) if now >= tried_until.plus(LATE) => {
-                if let Err(error) = taken {
-                    return Err(self.let_go(held, Some(tried_until), error).await);
-                }
-                let again = parts.clock.now();
-                held.record.sending_until = Some(again.plus(parts.settings.hold));
-                self.claim(&mut held, again).await?;
-                self.send_held(held, Some(tried_until), token, wish).await
+                return Found::NotThere(held, tried_until, token);
             }
             Ok(Look::NotHere) => {
                 let wait = tried_until.plus(LATE).since(now);
@@ -205,7 +231,7 @@ impl Chat {
                 let cause: Cause = std::sync::Arc::new(error);
                 Err(self.leave_unknown(held, tried_until, wait, Some(cause)).await)
             }
-        }
+        })
     }
 
     /// Sends a request that is kept. `tried_until` is when an earlier try had ended, if there was one.
@@ -262,7 +288,11 @@ impl Chat {
         let upstream = &self.upstream;
         let mut range = ChatRange { size: Some(PAGE), since: Some(since), from: None };
         for _ in 0..MOST_PAGES {
-            self.take(&buckets, held.caller).await?;
+            let taken = self.take(&buckets, held.caller).await;
+            if let Err(error) = taken.all() {
+                self.unspend(&buckets, held.caller, &taken).await;
+                return Err(error);
+            }
             let asked = &range;
             let work = |token: Secret| async move { upstream.messages(&token, thread, asked).await };
             let page = match self.renewing(held.caller, held.user, token.clone(), work).await {
