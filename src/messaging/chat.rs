@@ -6,6 +6,7 @@
 //! `grpc`.
 
 mod check;
+mod follow;
 mod message;
 mod once;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use super::ports::{
     ChatError, ChatPage, ChatRange, ChatUpstream, ChatUsers, Message, Metadata, Participant, Party, Receipt,
     RefusedParticipant, Thread,
 };
+use super::types::{Channel, MessageName};
 use super::{ASK_AGAIN, Messaging, Spent};
 use crate::broker::error::Error;
 use crate::broker::types::{Caller, IdentityId, UserId};
@@ -165,7 +167,7 @@ impl Chat {
         Ok(page)
     }
 
-    /// Removes a participant; one without an identity is in no thread.
+    /// Removes a participant; one without an identity is in no thread, and gets none.
     pub async fn remove_participant(
         &self,
         caller: &Caller,
@@ -175,10 +177,33 @@ impl Chat {
     ) -> Result<(), Error> {
         Check::default().thread(thread).done()?;
         let (user, upstream) = (acting(actor), &self.upstream);
-        let id = &self.users.identity(caller, &removed).await?;
+        let Some(id) = &self.users.known_identity(caller, &removed).await? else { return Ok(()) };
         let work =
             |token: Secret| async move { upstream.remove_participant(&token, thread, id.as_str()).await };
         self.act(caller, &user, ChatOperation::ChangeParticipants, thread, work).await
+    }
+
+    /// The message that a request of this caller sent; an error says what is known if it is not there.
+    pub async fn message_of_request(
+        &self,
+        caller: &Caller,
+        actor: Actor,
+        thread: &str,
+        request: uuid::Uuid,
+    ) -> Result<Message, Error> {
+        Check::default().thread(thread).done()?;
+        let (_, record) = self.messaging.record(Channel::Chat, caller, MessageName::Request(request)).await?;
+        let now = self.messaging.0.clock.now();
+        let outcome = record.outcomes.first().filter(|outcome| outcome.to == thread);
+        let outcome = outcome.ok_or(Error::MessageNotFound)?;
+        match (&outcome.upstream_id, &outcome.failure) {
+            (Some(message), _) => self.message(caller, actor, thread, message).await,
+            (None, Some(_)) => Err(Error::MessageNotFound),
+            (None, None) if record.held_until(now).is_some() => {
+                Err(Error::RequestInProgress { retry_after: ASK_AGAIN })
+            }
+            (None, None) => Err(Error::OutcomeUnknown { retry_after: ASK_AGAIN, cause: None }),
+        }
     }
 
     /// A message, without the broker's mark.

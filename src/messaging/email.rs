@@ -366,18 +366,22 @@ impl Messaging {
         Ok(report(id.clone(), record))
     }
 
-    /// Asks ACS after mails that are due, each by one replica at a time; says how many it looked at.
-    pub async fn follow_operations(&self) -> Result<usize, Error> {
-        let now = self.0.clock.now();
-        let due = self.0.stores.messages.take_due(now, FOLLOW, AT_A_TIME).await?;
-        let count = due.len();
-        for id in due {
-            self.follow(&id).await?;
-        }
-        Ok(count)
+    /// Takes messages that are due to be looked at, for a while: no other replica looks at them meanwhile.
+    pub(super) async fn due(&self) -> Result<Vec<MessageId>, Error> {
+        Ok(self.0.stores.messages.take_due(self.0.clock.now(), FOLLOW, AT_A_TIME).await?)
     }
 
-    async fn follow(&self, id: &MessageId) -> Result<(), Error> {
+    /// Asks ACS after mails that are due, each by one replica at a time; says how many it looked at. Without chat: a
+    /// broker follows its chat messages too, with `Chat::follow_operations`.
+    pub async fn follow_operations(&self) -> Result<usize, Error> {
+        let due = self.due().await?;
+        for id in due.iter().filter(|id| id.is_of(Channel::Email)) {
+            self.follow(id).await?;
+        }
+        Ok(due.len())
+    }
+
+    pub(super) async fn follow(&self, id: &MessageId) -> Result<(), Error> {
         let messages = &self.0.stores.messages;
         let now = self.0.clock.now();
         let Some(kept) = messages.get(id).await? else { return Ok(messages.schedule(id, None).await?) };
@@ -415,7 +419,7 @@ const OPERATION: &str = "operation";
 /// Marks the record of a mail from a domain with lower limits.
 const MANAGED: &str = "managed-domain";
 /// In whose name ACS is asked after mails.
-const FOLLOWER: &str = "acs-broker";
+pub(super) const FOLLOWER: &str = "acs-broker";
 
 /// A time within `ASK_AGAIN`: the same for all who ask at about the same time, so that none of them puts it off.
 fn soon(now: Timestamp) -> Timestamp {
@@ -520,15 +524,16 @@ fn check_content(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
     if request.headers.len() > MAX_HEADERS {
         wrong("headers".into(), "must have at most 50 entries");
     }
-    for (name, value) in &request.headers {
+    // Neither names nor values are the broker's to repeat: a header is told by its place, names in ascending order.
+    for (index, (name, value)) in request.headers.iter().enumerate() {
         let is_name =
             (1..=76).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !is_name {
-            wrong("headers".into(), "must have names of 1 to 76 letters, digits and '-'");
+            wrong(format!("headers[{index}]"), "must have a name of 1 to 76 letters, digits and '-'");
         } else if RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
-            wrong(format!("headers[{name}]"), "has a field of its own");
+            wrong(format!("headers[{index}]"), "has a field of its own");
         } else if value.len() > MAX_SUBJECT || unprintable(value) {
-            wrong(format!("headers[{name}]"), "must have at most 998 bytes and no control characters");
+            wrong(format!("headers[{index}]"), "must have at most 998 bytes and no control characters");
         }
     }
     if request.size() > MAX_BYTES {

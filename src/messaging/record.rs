@@ -55,6 +55,9 @@ impl Fingerprinting {
 pub(super) struct Record {
     channel: Channel,
     caller: String,
+    /// Of a chat message, the user who sends it: whoever looks for it in the thread does so as that user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) actor: Option<String>,
     fingerprint: Fingerprint,
     /// When it was first asked for; upstream ids count from here.
     pub(super) created: Timestamp,
@@ -99,6 +102,7 @@ impl Record {
         Self {
             channel,
             caller: caller.name().to_owned(),
+            actor: None,
             fingerprint,
             created: now,
             claimed_until: now.plus(hold),
@@ -171,6 +175,11 @@ impl Record {
     /// Of a chat message, when the last try to send it has ended for certain.
     pub(super) fn tried_until(&self, hold: Duration) -> Timestamp {
         self.sending_until.unwrap_or(self.created.plus(hold))
+    }
+
+    /// Until when somebody has it, if that is not over.
+    pub(super) fn held_until(&self, now: Timestamp) -> Option<Timestamp> {
+        (self.claimed_until > now).then_some(self.claimed_until)
     }
 
     /// Takes it for `hold`.

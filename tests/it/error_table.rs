@@ -318,6 +318,7 @@ async fn by_chats(seen: &mut Seen) {
         acting_user_id: "alice".into(),
         thread_id: thread.thread_id,
         message_id: "1700000000000".into(),
+        ..Default::default()
     };
     seen.row(rig.chats().get_chat_message(get).await.unwrap_err(), "CHAT_NOT_FOUND");
 }

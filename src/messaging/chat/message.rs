@@ -20,9 +20,11 @@ use crate::messaging::ports::{ActingToken, ChatError, ChatRange, Metadata, Outgo
 use crate::secret::Secret;
 
 /// How long after a try may have ended its message may still turn up in the thread. Only then is "not there" certain.
-const LATE: Duration = Duration::from_secs(60);
+pub(super) const LATE: Duration = Duration::from_secs(60);
 /// How far ACS's clock may be from ours.
 const SKEW: Duration = Duration::from_mins(5);
+/// How soon somebody looks again for a message whose end is not known.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How much of a thread is looked through before the answer is that nobody can tell.
 const PAGE: u32 = 100;
 const MOST_PAGES: usize = 50;
@@ -58,7 +60,7 @@ pub struct UpdateMessage {
 }
 
 /// What looking for a message came to.
-enum Look {
+pub(super) enum Look {
     Here(String),
     NotHere,
     CannotTell,
@@ -73,12 +75,12 @@ enum Found<'a> {
 }
 
 /// A request that this replica has to itself.
-struct Held<'a> {
-    caller: &'a Caller,
-    user: &'a UserId,
-    id: &'a MessageId,
-    version: u64,
-    record: Record,
+pub(super) struct Held<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) user: &'a UserId,
+    pub(super) id: &'a MessageId,
+    pub(super) version: u64,
+    pub(super) record: Record,
 }
 
 impl Chat {
@@ -144,9 +146,12 @@ impl Chat {
         let to = [wish.thread.clone()];
         let mut record = Record::new(Channel::Chat, caller, fingerprint.clone(), to, now, hold);
         record.sending_until = Some(now.plus(hold));
+        record.actor = Some(user.as_str().to_owned());
         let bytes = record.bytes();
         let buckets = self.buckets(ChatOperation::ChangeMessages, user, &wish.thread);
-        let (inserted, taken, token) = tokio::join!(
+        let ((), inserted, taken, token) = tokio::join!(
+            // Should this process die, another one looks what became of it. First, so that no record is there without.
+            self.look_at(&id, Some(now.plus(hold))),
             parts.stores.messages.insert(&id, &bytes, parts.settings.retention),
             self.take(&buckets, caller),
             self.users.token(caller, user, false),
@@ -158,6 +163,9 @@ impl Chat {
                 Found::Out(result) => {
                     // Nothing is sent: what this call took for it is free again.
                     self.unspend(&buckets, caller, &taken).await;
+                    if result.is_ok() {
+                        self.look_at(&id, None).await;
+                    }
                     return result;
                 }
                 Found::NotThere(held, tried_until, token) => (held, Some(tried_until), Ok(token)),
@@ -174,6 +182,9 @@ impl Chat {
         if tried_until.is_some() {
             let again = parts.clock.now();
             held.record.sending_until = Some(again.plus(parts.settings.hold));
+            if let Some(outcome) = held.record.outcomes.first_mut() {
+                outcome.failure = None;
+            }
             self.claim(&mut held, again).await?;
         }
         self.send_held(held, tried_until, token.token, &wish).await
@@ -282,7 +293,7 @@ impl Chat {
     }
 
     /// Looks for a request's message in the thread, back to when the request was kept.
-    async fn look(&self, held: &Held<'_>, token: Secret, thread: &str) -> Result<Look, Error> {
+    pub(super) async fn look(&self, held: &Held<'_>, token: Secret, thread: &str) -> Result<Look, Error> {
         let since = held.record.created.minus(SKEW);
         let buckets = self.buckets(ChatOperation::ListMessages, held.user, thread);
         let upstream = &self.upstream;
@@ -336,7 +347,7 @@ impl Chat {
         }
         held.record.release(now);
         self.messaging.0.metrics.message(Channel::Chat.name(), State::Sent.name());
-        self.messaging.keep(held.id, held.version, &held.record).await;
+        tokio::join!(self.messaging.keep(held.id, held.version, &held.record), self.look_at(held.id, None));
         message
     }
 
@@ -353,7 +364,10 @@ impl Chat {
         held.record.advance(0, State::Unknown, None, now);
         held.record.release(now);
         self.messaging.0.metrics.message(Channel::Chat.name(), State::Unknown.name());
-        self.messaging.keep(held.id, held.version, &held.record).await;
+        tokio::join!(
+            self.messaging.keep(held.id, held.version, &held.record),
+            self.look_at(held.id, Some(now.plus(LOOK_AGAIN)))
+        );
         Error::OutcomeUnknown { retry_after, cause }
     }
 
@@ -363,7 +377,11 @@ impl Chat {
         if tried_until.is_some() {
             held.record.sending_until = tried_until;
         }
-        self.messaging.give_back(held.id, held.version, held.record, now).await;
+        let next = tried_until.map(|_| now.plus(LOOK_AGAIN));
+        tokio::join!(
+            self.messaging.give_back(held.id, held.version, held.record, now),
+            self.look_at(held.id, next)
+        );
         error
     }
 }
