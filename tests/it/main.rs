@@ -17,6 +17,7 @@ mod messaging_chaos;
 mod messaging_duplicates;
 mod messaging_events;
 mod messaging_first;
+mod messaging_intake;
 mod messaging_kills;
 mod messaging_limits;
 mod messaging_sdk;
