@@ -332,7 +332,7 @@ impl App {
             readiness.clone(),
             watching.clone(),
         ));
-        let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
+        let follow = tokio::spawn(messages::follow(chat.clone(), watching.clone()));
         let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
         // It ends with the calls: a report that is not taken in now is brought again.
         let taking_in = listeners.webhook.map(|listener| {

@@ -15,10 +15,13 @@ mod fleet;
 mod harness;
 mod messaging_canary;
 mod messaging_chaos;
+mod messaging_duplicates;
 mod messaging_events;
 mod messaging_first;
+mod messaging_intake;
 mod messaging_kills;
 mod messaging_limits;
+mod messaging_sdk;
 mod outage;
 #[path = "../support/redis_server.rs"]
 mod redis_server;

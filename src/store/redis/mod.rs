@@ -24,7 +24,7 @@ mod messages;
 mod scripts;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tokens;
 
 use std::sync::Arc;

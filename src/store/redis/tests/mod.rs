@@ -17,13 +17,22 @@ use super::{OpenError, Redis, Settings, start};
 use crate::broker::types::{
     AccessToken, CachedToken, IdentityId, IdentityRecord, KeyId, Scope, ScopeSet, TokenKey, UserId, Validity,
 };
-use crate::clock::{Clock as _, SystemClock, Timestamp};
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::messaging::ports::MessageStores;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::store::seal::{Name, Vault};
 
 #[path = "../../../../tests/support/redis_server.rs"]
-mod redis_server;
+pub(crate) mod redis_server;
+
+/// The stores of messaging of a replica whose budgets go by this clock, as all of its fleet must.
+pub(crate) async fn replica_on(url: &str, clock: Arc<dyn Clock>) -> MessageStores {
+    let started = start(&patient(url), Arc::clone(&clock), Metrics::new()).await.unwrap();
+    let mut redis = Arc::into_inner(started).unwrap();
+    redis.budget_clock = Some(clock);
+    super::opened(Arc::new(redis)).messages
+}
 
 /// Settings for tests that are not about time: patient, for the machine may be busy with other tests.
 fn patient(url: &str) -> Settings {
