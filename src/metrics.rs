@@ -63,6 +63,12 @@ struct OperationLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnopenedLabels {
+    kind: &'static str,
+    why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
 }
@@ -94,6 +100,7 @@ pub struct Metrics {
     upstream: Timings<OperationLabels>,
     store: Timings<OperationLabels>,
     store_available: Gauge<f64, AtomicU64>,
+    store_unopened: Family<UnopenedLabels, Counter>,
     credential_refused: Gauge,
     tokens_of_other_keys: Gauge,
     tokens_reissued: Counter,
@@ -173,6 +180,13 @@ impl Metrics {
             store_available.clone(),
         );
         store_available.set(1.0);
+        let store_unopened = Family::default();
+        own.register(
+            "store_unopened",
+            "What the store holds and nobody can open, by kind (token, message, event, outcome) and why: no_key, \
+             damaged, plain (see docs/operations.md)",
+            store_unopened.clone(),
+        );
         let credential_refused = Gauge::default();
         own.register(
             "acs_credential_refused",
@@ -245,6 +259,7 @@ impl Metrics {
             upstream,
             store,
             store_available,
+            store_unopened,
             credential_refused,
             tokens_of_other_keys,
             tokens_reissued,
@@ -314,6 +329,11 @@ impl Metrics {
     /// Whether the store answers.
     pub fn store_available(&self, yes: bool) {
         self.store_available.set(if yes { 1.0 } else { 0.0 });
+    }
+
+    /// Something in the store did not open.
+    pub fn store_unopened(&self, kind: &'static str, why: &'static str) {
+        self.store_unopened.get_or_create(&UnopenedLabels { kind, why }).inc();
     }
 
     /// Whether ACS refuses the credential.
@@ -417,6 +437,7 @@ mod tests {
         metrics.surplus_identity("o");
         metrics.upstream_call("o", "o", Duration::ZERO);
         metrics.store_command("o", "o", Duration::ZERO);
+        metrics.store_unopened("k", "w");
         metrics.message("c", "s");
         metrics.budget("b", 1);
         metrics.webhook_request("o");

@@ -205,6 +205,7 @@ impl App {
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
         let opened = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
         let (stores, messages) = (opened.core, opened.messages);
+        reloadables.extend(opened.key_ring.into_iter().map(|ring| ring as Arc<dyn Reloadable>));
         let upstream = Arc::new(Upstream::new(
             client,
             config.acs.custom_id,
@@ -331,7 +332,7 @@ impl App {
             readiness.clone(),
             watching.clone(),
         ));
-        let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
+        let follow = tokio::spawn(messages::follow(chat.clone(), watching.clone()));
         let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
         // It ends with the calls: a report that is not taken in now is brought again.
         let taking_in = listeners.webhook.map(|listener| {

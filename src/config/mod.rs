@@ -201,6 +201,10 @@ fn compose(
     config.acs.entra.client_secret = secrets.get("acs.entra.client_secret");
     config.store.redis.url = secrets.get("store.redis.url");
     config.store.redis.password = secrets.get("store.redis.password");
+    config.store.seal.hash_key = secrets.get("store.seal.hash_key");
+    config.store.redis.keeps_messages = [&config.messages.sms.senders, &config.messages.email.senders]
+        .iter()
+        .any(|senders| !senders.trim().is_empty());
     config.webhook.secret = secrets.get("webhook.secret");
     report(layers, secrets, "server", config.server.problems());
     report(layers, secrets, "server", grpc::Tls::open(&config.server.tls).err().into_iter().collect());
@@ -295,6 +299,13 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
     let any_problem = |layers: &Layers, keys: &[&str]| keys.iter().any(|key| layers.has_problem(key));
 
     check_credential(layers, secrets, purpose);
+    let keys_file = layers.text("store.seal.keys_file");
+    if purpose != Purpose::Emulator
+        && !keys_file.is_empty()
+        && let Err(error) = store::seal::KeyRing::read(Path::new(keys_file))
+    {
+        layers.problem("store.seal.keys_file", error.to_string());
+    }
     for key in ["acs.ca_file", "store.redis.ca_file", "auth.policy_file"] {
         let path = layers.text(key);
         if !path.is_empty() && !Path::new(path).is_file() {
@@ -366,6 +377,10 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         }
         if on(layers, "store.redis.allow_eviction") {
             warnings.push("store.redis.allow_eviction: this Redis may lose identities".into());
+        }
+        if layers.text("store.seal.keys_file").is_empty() {
+            let what = "store.seal.keys_file: is not set, so tokens lie in Redis as they are";
+            warnings.push(what.into());
         }
     }
     warnings

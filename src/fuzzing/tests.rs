@@ -18,6 +18,8 @@ const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("acs_connection_strings", crate::acs::fuzzing::connection_strings),
     ("auth_policies", crate::auth::fuzzing::policies),
     ("auth_mesh_headers", crate::auth::fuzzing::mesh_headers),
+    ("store_key_files", crate::store::fuzzing::key_files),
+    ("store_envelopes", crate::store::fuzzing::envelopes),
     ("config_settings", crate::config::fuzzing::settings),
     ("emulator_requests", crate::emulator::fuzzing::requests),
     ("emulator_mail_parts", crate::emulator::fuzzing::mail_parts),

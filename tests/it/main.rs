@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::print_stdout, reason = "figures that somebody wants to read")]
 
+mod at_rest;
 mod canary;
 mod canary_settings;
 mod crash;
@@ -15,10 +16,13 @@ mod fleet;
 mod harness;
 mod messaging_canary;
 mod messaging_chaos;
+mod messaging_duplicates;
 mod messaging_events;
 mod messaging_first;
+mod messaging_intake;
 mod messaging_kills;
 mod messaging_limits;
+mod messaging_sdk;
 mod outage;
 #[path = "../support/redis_server.rs"]
 mod redis_server;

@@ -44,6 +44,9 @@ pub(crate) struct Emulator {
     address: String,
     /// How brokers reach it.
     pub(crate) connection_string: String,
+    /// How SDKs reach it, who send tokens over HTTPS only, and the CA that they must trust.
+    pub(crate) connection_string_tls: String,
+    pub(crate) ca_file: PathBuf,
 }
 
 /// Starts the emulator and waits until it serves. It logs everything.
@@ -65,7 +68,8 @@ pub(crate) async fn emulator_with(settings: &[(&str, &str)]) -> Emulator {
     let where_it_is: Value = serde_json::from_str(&std::fs::read_to_string(&ready).unwrap()).unwrap();
     let text = |key: &str| where_it_is[key].as_str().unwrap().to_owned();
     let (address, connection_string) = (text("emulator"), text("connection_string"));
-    Emulator { _process: process, folder, address, connection_string }
+    let (connection_string_tls, ca_file) = (text("connection_string_tls"), text("ca_file").into());
+    Emulator { _process: process, folder, address, connection_string, connection_string_tls, ca_file }
 }
 
 impl Emulator {
