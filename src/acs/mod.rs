@@ -11,6 +11,8 @@ mod email;
 mod error;
 mod failure;
 mod fault;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod identity;
 mod pipeline;
 mod probe;

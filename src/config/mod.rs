@@ -4,6 +4,8 @@
 //! repeats a value, and never reads the environment itself: `cli` hands it over as a map. Relative paths are relative to
 //! the working directory.
 
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod layers;
 mod problem;
 mod rules;
@@ -120,7 +122,12 @@ impl Config {
 pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
     let mut layers = Layers::new();
     lay(&mut layers, inputs);
-    if inputs.purpose != Purpose::Serve {
+    settle(layers, inputs.purpose)
+}
+
+/// Makes the settings of what was laid.
+fn settle(mut layers: Layers, purpose: Purpose) -> Result<Config, Problems> {
+    if purpose != Purpose::Serve {
         // A connection string that was meant for the real service must not reach the emulator, nor the other way round.
         for key in [
             "acs.connection_string",
@@ -140,9 +147,9 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
     }
     let secrets = secrets::take(&mut layers);
     check_each(&mut layers);
-    let warnings = check_together(&mut layers, &secrets, inputs.purpose);
+    let warnings = check_together(&mut layers, &secrets, purpose);
     let rendered = show::render(&layers, &secrets);
-    let config = compose(&mut layers, &secrets, inputs.purpose, warnings, rendered);
+    let config = compose(&mut layers, &secrets, purpose, warnings, rendered);
     match config {
         Some(config) if layers.problems.is_empty() => Ok(config),
         _ => Err(Problems(layers.problems)),

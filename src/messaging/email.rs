@@ -462,7 +462,7 @@ fn report(id: MessageId, record: Record) -> EmailReport {
     }
 }
 
-fn check_recipients(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
+pub(super) fn check_recipients(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
     let count = request.recipients().count();
     if !(1..=MAX_RECIPIENTS).contains(&count) {
         let what =
@@ -481,7 +481,7 @@ fn check_recipients(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
     }
 }
 
-fn check_content(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
+pub(super) fn check_content(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
     let mut wrong = |field: String, what: &str| violations.push(FieldViolation::new(field, what));
     let unprintable = |text: &str| text.chars().any(char::is_control);
     if !(1..=MAX_SUBJECT).contains(&request.subject.len()) || unprintable(&request.subject) {

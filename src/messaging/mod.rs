@@ -9,6 +9,8 @@ pub mod chat;
 mod duplicates;
 mod email;
 mod events;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod limits;
 mod media;
 pub mod ports;

@@ -114,6 +114,26 @@ async fn what_sends_nothing_spends_nothing() {
 }
 
 #[tokio::test]
+async fn a_message_exists_for_its_own_caller_alone() {
+    let world = World::new();
+    let sms = alive(&world).send_sms(&caller(), sms(1, &["+14255550120"])).await.unwrap();
+    let mail = alive(&world).send_email(&caller(), mail(2)).await.unwrap();
+    let other = Caller::new("other");
+    for name in [MessageName::Id(sms.id), MessageName::Request(uuid::Uuid::from_u128(1))] {
+        let found = alive(&world).get_sms(&caller(), name.clone()).await;
+        assert!(found.is_ok());
+        let found = alive(&world).get_sms(&other, name).await;
+        assert!(matches!(found, Err(Error::MessageNotFound)));
+    }
+    for name in [MessageName::Id(mail.id), MessageName::Request(uuid::Uuid::from_u128(2))] {
+        let found = alive(&world).get_email(&caller(), name.clone(), None).await;
+        assert!(found.is_ok());
+        let found = alive(&world).get_email(&other, name, None).await;
+        assert!(matches!(found, Err(Error::MessageNotFound)));
+    }
+}
+
+#[tokio::test]
 async fn a_request_id_that_was_used_for_something_else_is_refused() {
     let world = World::new();
     alive(&world).send_sms(&caller(), sms(1, &["+14255550120"])).await.unwrap();

@@ -7,6 +7,8 @@
 pub mod codec;
 pub mod embedded;
 mod fair;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod keys;
 mod records;
 pub mod redis;
