@@ -19,6 +19,9 @@ mod messaging_first;
 mod messaging_kills;
 mod messaging_limits;
 mod outage;
+mod policy_change;
+mod policy_sight;
+mod policy_table;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 mod rotation;

@@ -101,9 +101,13 @@ fn file(reading: &Reading<'_>, text: &str) -> Option<File> {
         let Some(issuer) = Fields::of(reading, path, value) else { continue };
         let Some(name) = issuer.required("name") else { continue };
         if !is_name(name) {
-            reading.problem::<()>(&issuer.span, &issuer.key("name"), BAD_NAME);
+            reading.problem::<()>(&issuer.place("name"), &issuer.key("name"), BAD_NAME);
         } else if file.issuers.iter().any(|other| other.name == name) {
-            reading.problem::<()>(&issuer.span, &issuer.key("name"), "is the name of another issuer already");
+            reading.problem::<()>(
+                &issuer.place("name"),
+                &issuer.key("name"),
+                "is the name of another issuer already",
+            );
         }
         let table = plain.get("issuers").and_then(|list| list.get(index)).and_then(toml::Value::as_table);
         file.issuers.push(Issued { name: name.to_owned(), table: table.cloned().unwrap_or_default() });
@@ -151,7 +155,7 @@ fn listed(fields: &Fields<'_, '_>, file: &File, whose: &mut HashMap<Match, Strin
             None
         };
         if let Some(what) = what {
-            reading.problem::<()>(&fields.span, &fields.key("name"), what);
+            reading.problem::<()>(&fields.place("name"), &fields.key("name"), what);
         }
     }
     let mut matches = Vec::new();
@@ -165,8 +169,8 @@ fn listed(fields: &Fields<'_, '_>, file: &File, whose: &mut HashMap<Match, Strin
         }
         matches.push(one);
     }
-    if matches.is_empty() {
-        reading.problem::<()>(&fields.span, &fields.key("match"), "must say who this caller is");
+    if fields.list("match").is_empty() {
+        reading.problem::<()>(&fields.place("match"), &fields.key("match"), "must say who this caller is");
     }
     let (rules, written) = rules(fields, file);
     let rates = rates(fields);
@@ -180,7 +184,7 @@ fn shown_name(name: &str) -> &str {
 
 fn a_match(fields: &Fields<'_, '_>, file: &File) -> Option<Match> {
     let reading = fields.reading;
-    let wrong = |key: &str, what: &str| reading.problem(&fields.span, &fields.key(key), what);
+    let wrong = |key: &'static str, what: &str| reading.problem(&fields.place(key), &fields.key(key), what);
     let (spiffe, dns, mesh) = (fields.text("spiffe"), fields.text("dns"), fields.text("mesh"));
     let (issuer, subject) = (fields.text("issuer"), fields.text("subject"));
     fields.finish();
@@ -266,7 +270,7 @@ fn rules(fields: &Fields<'_, '_>, file: &File) -> (Rules, Written) {
         None | Some("own") => false,
         Some("all") => true,
         Some(_) => reading
-            .problem(&fields.span, &fields.key("events"), "must be \"own\" or \"all\"")
+            .problem(&fields.place("events"), &fields.key("events"), "must be \"own\" or \"all\"")
             .unwrap_or(false),
     };
     let claim = fields.text("user_claim");
@@ -277,7 +281,7 @@ fn rules(fields: &Fields<'_, '_>, file: &File) -> (Rules, Written) {
         }
         Some(_) => {
             let what = "must be the name of one of [[issuers]]";
-            reading.problem::<()>(&fields.span, &fields.key("user_token"), what);
+            reading.problem::<()>(&fields.place("user_token"), &fields.key("user_token"), what);
         }
         None if claim.is_some() => {
             reading.problem::<()>(
@@ -344,7 +348,8 @@ fn rates(fields: &Fields<'_, '_>) -> Vec<(RpcSet, Rate)> {
 /// One `[[tests]]`.
 fn test(fields: &Fields<'_, '_>, file: &File) -> Option<Test> {
     let reading = fields.reading;
-    let wrong = |key: &str, what: &str| reading.problem::<()>(&fields.span, &fields.key(key), what);
+    let wrong =
+        |key: &'static str, what: &str| reading.problem::<()>(&fields.place(key), &fields.key(key), what);
     let caller = fields.required("caller");
     if caller.is_some_and(|name| !file.callers.iter().any(|listed| listed.name == name)) {
         wrong("caller", "must be the name of one of [[callers]]");

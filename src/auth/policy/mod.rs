@@ -198,3 +198,6 @@ impl Table {
         found.all(|other| other == first).then_some(*first)
     }
 }
+
+#[cfg(test)]
+mod tests;

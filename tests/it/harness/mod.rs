@@ -4,6 +4,7 @@
 
 pub(crate) mod messages;
 mod process;
+pub(crate) mod proof;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
 use v1::chat_service_client::ChatServiceClient;
+use v1::email_service_client::EmailServiceClient;
 use v1::event_service_client::EventServiceClient;
 use v1::identity_service_client::IdentityServiceClient;
 use v1::sms_service_client::SmsServiceClient;
@@ -145,6 +147,10 @@ impl Rig {
 
     pub(crate) fn sms(&self) -> SmsServiceClient<Channel> {
         SmsServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn emails(&self) -> EmailServiceClient<Channel> {
+        EmailServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn chats(&self) -> ChatServiceClient<Channel> {
