@@ -86,6 +86,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     rpcs: Timings<RpcLabels>,
     rpcs_in_flight: Gauge,
+    connections_open: Gauge,
+    connections_ended: Family<ReasonLabels, Counter>,
     errors: Family<ReasonLabels, Counter>,
     token_decisions: Family<OutcomeLabels, Counter>,
     surplus_identities: Family<OutcomeLabels, Counter>,
@@ -122,6 +124,18 @@ impl Metrics {
         let own = registry.sub_registry_with_prefix("acs_broker");
         let rpcs_in_flight = Gauge::default();
         own.register("rpcs_in_flight", "RPCs that are being worked on", rpcs_in_flight.clone());
+        let connections_open = Gauge::default();
+        own.register(
+            "connections_open",
+            "Connections of the gRPC port, those that still begin among them",
+            connections_open.clone(),
+        );
+        let connections_ended = Family::default();
+        own.register(
+            "connections_ended",
+            "Connections the broker refused or ended: peer_limit, crowded_out, tls, not_http2, slow, age, idle, certificate",
+            connections_ended.clone(),
+        );
         let errors = Family::default();
         own.register("errors", "Errors answered to callers, by reason (docs/errors.md)", errors.clone());
         let token_decisions = Family::default();
@@ -209,6 +223,8 @@ impl Metrics {
             registry: Arc::new(registry),
             rpcs,
             rpcs_in_flight,
+            connections_open,
+            connections_ended,
             errors,
             token_decisions,
             surplus_identities,
@@ -237,6 +253,21 @@ impl Metrics {
         let labels =
             RpcLabels { rpc_system_name: "grpc", rpc_method: method, rpc_response_status_code: code };
         self.rpcs.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        self.connections_open.inc();
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&self) {
+        self.connections_open.dec();
+    }
+
+    /// A connection was refused, or is asked to end before its peer wanted it.
+    pub fn connection_ended(&self, reason: &'static str) {
+        self.connections_ended.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// An error went to a caller.
@@ -354,6 +385,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.rpc_started();
         metrics.rpc_finished("m", "OK", Duration::ZERO);
+        metrics.connection_ended("r");
         metrics.error("r");
         metrics.token_decision("o");
         metrics.surplus_identity("o");

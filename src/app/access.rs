@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::auth::mesh::Mesh;
+use crate::auth::mtls::Mtls;
 use crate::auth::policy::{self, BadPolicy, Policy};
 use crate::auth::shadow::Shadow;
 use crate::auth::{Authenticator, Gate, Mode, Settings};
@@ -39,8 +41,12 @@ fn by_policy(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> 
     let shadow =
         settings.shadow.then(|| Shadow::new(settings.allow_off_loopback, Arc::clone(clock), metrics.clone()));
     let policy = Policy::new(&settings.policy_file, &file, shadow.clone(), Box::new(|_| Ok(())));
-    // Without evidence nobody is let in.
-    let chain: Vec<Arc<dyn Authenticator>> = Vec::new();
+    let mut chain: Vec<Arc<dyn Authenticator>> = Vec::new();
+    // What a pinned proxy says goes before the proxy's own certificate.
+    if let Some(mesh) = Mesh::new(&settings.mesh) {
+        chain.push(Arc::new(mesh));
+    }
+    chain.push(Arc::new(Mtls));
     let mut gate = Gate::new(chain, Arc::clone(&policy) as _);
     if let Some(shadow) = &shadow {
         gate = gate.in_shadow(Arc::clone(shadow));

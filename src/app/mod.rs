@@ -28,7 +28,7 @@ use crate::broker::Broker;
 use crate::broker::ports::Stores;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::grpc::{self, Cores, Health};
+use crate::grpc::{self, Cores, Doors, Health};
 use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
@@ -52,6 +52,14 @@ pub enum StartError {
         /// What the system said.
         #[source]
         source: std::io::Error,
+    },
+    /// The files of TLS cannot be used. `config` has checked them before.
+    #[error("server.{key} {what}")]
+    Tls {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong with it.
+        what: String,
     },
     /// Whoever reaches the webhook could forge events.
     #[error("webhook.address {address} can be reached from other machines, and webhook.secret is not set")]
@@ -103,6 +111,8 @@ pub enum RunError {
 pub struct Listeners {
     /// For the API.
     pub grpc: TcpListener,
+    /// For health alone in plain text, if it has a port of its own.
+    pub probe: Option<TcpListener>,
     /// For the admin endpoint.
     pub admin: TcpListener,
     /// For events, if any are taken in.
@@ -117,8 +127,13 @@ impl Listeners {
             Some(address) => Some(bind(address, "webhook.address").await?),
             None => None,
         };
+        let probe = match config.server.probe_address {
+            Some(address) => Some(bind(address, "server.probe_address").await?),
+            None => None,
+        };
         Ok(Self {
             grpc: bind(config.server.address, "--grpc-addr or server.address").await?,
+            probe,
             admin: bind(config.admin.address, "--admin-addr or admin.address").await?,
             webhook,
         })
@@ -127,6 +142,11 @@ impl Listeners {
     /// Where the API is served, port filled in.
     pub fn grpc_addr(&self) -> Option<SocketAddr> {
         self.grpc.local_addr().ok()
+    }
+
+    /// Where health alone is served, port filled in.
+    pub fn probe_addr(&self) -> Option<SocketAddr> {
+        self.probe.as_ref()?.local_addr().ok()
     }
 
     /// Where the admin endpoint is served, port filled in.
@@ -155,6 +175,7 @@ pub struct App {
     webhook_secret: Secret,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
+    tls: Option<Arc<grpc::Tls>>,
     gate: Arc<Gate>,
     /// What is made of files that may change.
     reloadables: Vec<Arc<dyn Reloadable>>,
@@ -170,6 +191,7 @@ impl App {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let metrics = Metrics::new();
         let access = access::build(&config.auth, &clock, &metrics)?;
+        let tls = grpc::Tls::open(&config.server.tls).map_err(|(key, what)| StartError::Tls { key, what })?;
         let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
         let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
@@ -212,6 +234,7 @@ impl App {
             gate: Arc::new(access.gate),
             reloadables: access.reloadables,
             shadow: access.shadow,
+            tls: tls.map(Arc::new),
             metrics,
             readiness: Readiness::new(),
         })
@@ -255,6 +278,7 @@ impl App {
             webhook_secret,
             clock,
             server,
+            tls,
             gate,
             reloadables,
             shadow,
@@ -282,6 +306,8 @@ impl App {
             health.clone(),
             watching.clone(),
         ));
+        let followed = tls.iter().map(|tls| Arc::clone(tls) as Arc<dyn Reloadable>);
+        let reloadables = followed.chain(reloadables).collect();
         let reloading = tokio::spawn(reload::follow(reloadables, metrics.clone(), watching.clone()));
         let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
         let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
@@ -307,7 +333,7 @@ impl App {
         };
 
         let serving = grpc::serve(
-            listeners.grpc,
+            Doors { api: listeners.grpc, tls, probes: listeners.probe },
             &server,
             Cores { broker: broker.clone(), messaging: Some(messaging), chat: Some(chat) },
             gate,

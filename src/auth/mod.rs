@@ -5,6 +5,8 @@
 //! Nobody is let in by omission: an empty chain, one in which nobody claims the caller, or a principal the policy does
 //! not list, is refused. Why somebody was refused is for the log alone.
 
+pub mod mesh;
+pub mod mtls;
 pub mod policy;
 pub mod shadow;
 
@@ -36,6 +38,8 @@ pub struct Settings {
     pub policy_file: PathBuf,
     /// Note what the policy would refuse, and let it in.
     pub shadow: bool,
+    /// `[auth.mesh]`.
+    pub mesh: mesh::Settings,
 }
 
 /// How callers prove who they are.

@@ -116,6 +116,10 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
         for key in ["acs.connection_string", "acs.connection_string_file", "acs.ca_file"] {
             layers.reset(key);
         }
+        // `dev` prints commands and addresses in plain text; it is reached from this machine alone.
+        for key in ["cert_file", "key_file", "client_ca_file"] {
+            layers.reset(&format!("server.tls.{key}"));
+        }
     }
     let secrets = secrets::take(&mut layers);
     check_each(&mut layers);
@@ -164,6 +168,8 @@ fn compose(
     config.store.redis.password = secrets.get("store.redis.password");
     config.webhook.secret = secrets.get("webhook.secret");
     report(layers, secrets, "server", config.server.problems());
+    report(layers, secrets, "server", grpc::Tls::open(&config.server.tls).err().into_iter().collect());
+    report(layers, secrets, "auth.mesh", config.auth.mesh.problems());
     report(layers, secrets, "acs", config.acs.problems());
     report(layers, secrets, "tokens", config.tokens.problems());
     if purpose != Purpose::Emulator {
@@ -299,11 +305,30 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
             );
         }
     }
+    if purpose == Purpose::Serve
+        && layers.text("auth.mode") != "unauthenticated"
+        && layers.text("server.tls.cert_file").is_empty()
+        && address(layers, "server.address").is_some_and(|address| !address.ip().is_loopback())
+    {
+        warnings.push(
+            "server.tls.cert_file is not set: what callers send, their tokens too, is plain text unless a mesh \
+             encrypts it"
+                .into(),
+        );
+    }
     let (server, admin) = (address(layers, "server.address"), address(layers, "admin.address"));
     let webhook = address(layers, "webhook.address");
     let is_taken = |one: Option<SocketAddr>, other| one == other && one.is_some_and(|one| one.port() != 0);
     if is_taken(server, admin) {
         layers.problem("admin.address", "is the same as server.address; choose another port");
+    }
+    let probe = address(layers, "server.probe_address");
+    for (other, key) in
+        [(server, "server.address"), (admin, "admin.address"), (webhook, "webhook.address")]
+    {
+        if is_taken(probe, other) && !layers.has_problem("server.probe_address") {
+            layers.problem("server.probe_address", format!("is the same as {key}; choose another port"));
+        }
     }
     for (other, key) in [(server, "server.address"), (admin, "admin.address")] {
         if is_taken(webhook, other) && !layers.has_problem("webhook.address") {

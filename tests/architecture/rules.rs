@@ -108,6 +108,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["acs", "app", "auth", "cli", "emulator", "grpc", "store::redis"]),
     ("rustls_native_certs", &["acs", "emulator::events", "store::redis"]),
     ("tokio_rustls", &["emulator", "grpc"]),
+    ("webpki", &["grpc"]),
     ("rcgen", &["emulator"]),
     // Stores.
     ("redis", &["store::redis"]),

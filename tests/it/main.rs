@@ -5,7 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::print_stdout, reason = "figures that somebody wants to read")]
 
+mod auth_mesh;
+mod auth_mtls;
 mod canary;
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod crash;
 #[path = "../support/emulator_control.rs"]
 mod emulator_control;
