@@ -93,6 +93,9 @@ pub struct Metrics {
     webhook_events: Family<EventLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     reload_failed: Family<WhatLabels, Gauge>,
+    bearer_tokens: Family<OutcomeLabels, Counter>,
+    jwks_fetches: Family<OutcomeLabels, Counter>,
+    jwks_failing: Gauge,
 }
 
 impl Default for Metrics {
@@ -192,6 +195,24 @@ impl Metrics {
             "1 while a file cannot be used and what was read before stays in force, else 0",
             reload_failed.clone(),
         );
+        let bearer_tokens = Family::default();
+        own.register(
+            "bearer_tokens",
+            "Bearer tokens judged, by outcome: verified, known (verified before), or why they were refused",
+            bearer_tokens.clone(),
+        );
+        let jwks_fetches = Family::default();
+        own.register(
+            "jwks_fetches",
+            "Fetches of an issuer's keys, by outcome: ok, failed",
+            jwks_fetches.clone(),
+        );
+        let jwks_failing = Gauge::default();
+        own.register(
+            "jwks_failing",
+            "Sources of issuers' keys that could not be fetched the last time; page somebody within a day",
+            jwks_failing.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             rpcs,
@@ -209,6 +230,9 @@ impl Metrics {
             webhook_events,
             reloads,
             reload_failed,
+            bearer_tokens,
+            jwks_fetches,
+            jwks_failing,
         }
     }
 
@@ -292,6 +316,21 @@ impl Metrics {
         self.reload_failed.get_or_create(&WhatLabels { what }).set(i64::from(!well));
     }
 
+    /// A bearer token was judged.
+    pub fn bearer_token(&self, outcome: &'static str) {
+        self.bearer_tokens.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A fetch of an issuer's keys ended.
+    pub fn jwks_fetch(&self, outcome: &'static str) {
+        self.jwks_fetches.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// So many more sources of keys fail.
+    pub fn jwks_failing(&self, more: i64) {
+        self.jwks_failing.inc_by(more);
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -345,6 +384,8 @@ mod tests {
         metrics.webhook_request("o");
         metrics.webhook_event("k", "o");
         metrics.reloaded("w", true);
+        metrics.bearer_token("o");
+        metrics.jwks_fetch("o");
         let text = metrics.render();
         let mut page = String::from(
             "# Metrics\n\n<!-- Generated from src/metrics.rs by a test. Rewrite it with: \

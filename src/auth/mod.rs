@@ -5,6 +5,10 @@
 //! Nobody is let in by omission: an empty chain, one in which nobody claims the caller, or a principal the policy does
 //! not list, is refused. Why somebody was refused is for the log alone.
 
+mod json;
+pub mod jwks;
+pub mod jwt;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -177,6 +181,13 @@ impl fmt::Debug for Gate {
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Certificate({} URI names, {} DNS names)", self.uris.len(), self.dns.len())
+    }
+}
+
+impl fmt::Debug for Claims {
+    /// How many there are: what they say may be about a person.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Claims({} of issuer {})", self.all.len(), self.issuer)
     }
 }
 
