@@ -16,14 +16,14 @@ struct Portal;
 
 #[async_trait]
 impl EndUsers for Portal {
-    async fn verify(&self, issuer: &str, token: &str) -> Result<Claims, &'static str> {
+    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str> {
         if issuer != "portal" || token.starts_with("bad") {
             return Err("bad");
         }
         let mut all = serde_json::Map::new();
         all.insert("uid".into(), token.into());
         all.insert("number".into(), 7.into());
-        Ok(Claims { issuer: issuer.into(), subject: "other".into(), all })
+        Ok(Arc::new(Claims { issuer: issuer.into(), subject: "other".into(), all }))
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("hmac", &["acs", "auth", "emulator", "store"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
     ("rustls", &["acs", "app", "auth", "cli", "emulator", "grpc", "store::redis"]),
-    ("rustls_native_certs", &["acs", "emulator::events", "store::redis"]),
+    ("rustls_native_certs", &["acs", "auth::jwks", "emulator::events", "store::redis"]),
     ("tokio_rustls", &["emulator", "grpc"]),
     ("webpki", &["grpc"]),
     ("rcgen", &["emulator"]),

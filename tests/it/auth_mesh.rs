@@ -68,20 +68,50 @@ async fn ask(channel: &Channel, headers: &[(&str, String)]) -> Result<(), Status
 
 /// Headers that claim to be somebody else: every spelling, several of them, and pieces that might confuse a reader.
 fn forged() -> Vec<Vec<(&'static str, String)>> {
-    let mut values = vec![GATEWAY.to_owned(), ORDERS.to_owned(), "orders.shop.serviceaccount.identity.linkerd".into()];
+    let mut values =
+        vec![GATEWAY.to_owned(), ORDERS.to_owned(), "orders.shop.serviceaccount.identity.linkerd".into()];
     for name in [ORDERS, GATEWAY, "orders.shop.svc", ""] {
         for form in [
-            "URI={}", "uri={}", "DNS={}", "URI=\"{}\"", "By={};URI={}", "Hash=ab;Subject=\"CN=a\";URI={};DNS={}",
-            "URI={},URI={}", "By=x;URI=y,By=z;URI={}", "URI={};", "URI={},", ",URI={}", "Subject=\"URI={}\"", " URI={}",
-            "URI={} ", "By=spiffe://corp/ns/istio/sa/gateway;Hash=1;URI={}", "{}", "\"{}\"", "URI=", ";;,,==\"\"{}",
+            "URI={}",
+            "uri={}",
+            "DNS={}",
+            "URI=\"{}\"",
+            "By={};URI={}",
+            "Hash=ab;Subject=\"CN=a\";URI={};DNS={}",
+            "URI={},URI={}",
+            "By=x;URI=y,By=z;URI={}",
+            "URI={};",
+            "URI={},",
+            ",URI={}",
+            "Subject=\"URI={}\"",
+            " URI={}",
+            "URI={} ",
+            "By=spiffe://corp/ns/istio/sa/gateway;Hash=1;URI={}",
+            "{}",
+            "\"{}\"",
+            "URI=",
+            ";;,,==\"\"{}",
         ] {
             values.push(form.replace("{}", name));
         }
     }
     let names = [
-        "x-forwarded-client-cert", "X-Forwarded-Client-Cert", "l5d-client-id", "L5D-CLIENT-ID", "x-client-cert",
-        "x-envoy-peer-metadata", "x-spiffe-id", "x-forwarded-for", "forwarded", "x-real-ip", "l5d-remote-ip",
-        "ssl-client-cert", "x-ssl-client-s-dn", "remote-user", "x-remote-user", "authorization",
+        "x-forwarded-client-cert",
+        "X-Forwarded-Client-Cert",
+        "l5d-client-id",
+        "L5D-CLIENT-ID",
+        "x-client-cert",
+        "x-envoy-peer-metadata",
+        "x-spiffe-id",
+        "x-forwarded-for",
+        "forwarded",
+        "x-real-ip",
+        "l5d-remote-ip",
+        "ssl-client-cert",
+        "x-ssl-client-s-dn",
+        "remote-user",
+        "x-remote-user",
+        "authorization",
     ];
     let mut forged = Vec::new();
     for (number, value) in values.iter().enumerate() {
@@ -147,7 +177,11 @@ async fn the_gateway_is_believed_and_must_be_clear() {
         let refused = ask(&gateway, &malformed).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{malformed:?}");
     }
-    assert_eq!(house.callers.were(), [], "a refused proof ends the chain: it is not taken for the gateway itself");
+    assert_eq!(
+        house.callers.were(),
+        [],
+        "a refused proof ends the chain: it is not taken for the gateway itself"
+    );
     // Without the header the gateway speaks for itself, and the policy decides about it.
     ask(&gateway, &[]).await.unwrap();
     assert!(matches!(house.callers.were().as_slice(), [Principal::Certificate(_)]));
@@ -159,7 +193,8 @@ async fn the_sidecar_on_this_machine_is_believed_if_it_is_pinned() {
     let sidecar = house.channel(None);
     ask(&sidecar, &[("l5d-client-id", "orders.shop".to_owned())]).await.unwrap();
     assert_eq!(house.callers.were(), [Principal::Mesh("orders.shop".into())]);
-    for headers in [vec![], vec![("l5d-client-id", String::new())], vec![("l5d-client-id", "a b".to_owned())]] {
+    for headers in [vec![], vec![("l5d-client-id", String::new())], vec![("l5d-client-id", "a b".to_owned())]]
+    {
         assert_eq!(ask(&sidecar, &headers).await.unwrap_err().code(), Code::Unauthenticated, "{headers:?}");
     }
 }

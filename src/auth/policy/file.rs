@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::case::{Case, Expected, Test};
 use super::text::{Fields, Problem, Reading, Value};
 use crate::auth::UNAUTHENTICATED;
+use crate::auth::jwt::{self, Issuer};
 use crate::broker::policy::{EndUserRule, Patterns, Rate, Rpc, RpcSet, Rules};
 use crate::broker::types::{Scope, ScopeSet, UserId, Validity};
 
@@ -20,20 +21,11 @@ const MAX_CALLERS: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct File {
     /// Who issues the tokens that callers and end users bring.
-    pub issuers: Vec<Issued>,
+    pub issuers: Vec<Issuer>,
     /// Who may call.
     pub callers: Vec<Listed>,
     /// What must be allowed and what must not.
     pub(super) tests: Vec<Test>,
-}
-
-/// An issuer: its name and its table, which belongs to whoever verifies tokens.
-#[derive(Debug, Clone)]
-pub struct Issued {
-    /// What matches call it.
-    pub name: String,
-    /// The whole table.
-    pub table: toml::Table,
 }
 
 /// A caller.
@@ -97,20 +89,21 @@ fn file(reading: &Reading<'_>, text: &str) -> Option<File> {
     let mut file = File::default();
     // Once more as plain values: an issuer's table is read by whoever verifies its tokens.
     let plain: toml::Table = text.parse().unwrap_or_default();
-    for (index, (path, value)) in fields.list("issuers").into_iter().enumerate() {
-        let Some(issuer) = Fields::of(reading, path, value) else { continue };
-        let Some(name) = issuer.required("name") else { continue };
-        if !is_name(name) {
-            reading.problem::<()>(&issuer.place("name"), &issuer.key("name"), BAD_NAME);
-        } else if file.issuers.iter().any(|other| other.name == name) {
-            reading.problem::<()>(
-                &issuer.place("name"),
-                &issuer.key("name"),
-                "is the name of another issuer already",
-            );
+    let issuers = fields.list("issuers");
+    for (index, (path, value)) in issuers.iter().enumerate() {
+        let Some(fields) = Fields::of(reading, path.clone(), value) else { continue };
+        let table = plain.get("issuers").and_then(|list| list.get(index)).cloned();
+        if let Some(issuer) = issuer(&fields, table) {
+            file.issuers.push(issuer);
         }
-        let table = plain.get("issuers").and_then(|list| list.get(index)).and_then(toml::Value::as_table);
-        file.issuers.push(Issued { name: name.to_owned(), table: table.cloned().unwrap_or_default() });
+    }
+    // Their places are told only if none is missing in the list.
+    if file.issuers.len() == issuers.len() {
+        for (key, what) in jwt::problems(&file.issuers) {
+            let is_about = |(path, _): &&(String, &Value<'_>)| key.starts_with(&format!("{path}."));
+            let at = issuers.iter().find(is_about).map_or_else(|| fields.span.clone(), |(_, at)| at.span());
+            reading.problem::<()>(&at, &key, what);
+        }
     }
     let mut whose = HashMap::new();
     let callers = fields.list("callers");
@@ -131,6 +124,28 @@ fn file(reading: &Reading<'_>, text: &str) -> Option<File> {
     }
     fields.finish();
     Some(file)
+}
+
+/// One `[[issuers]]`, whose values belong to whoever verifies tokens.
+fn issuer(fields: &Fields<'_, '_>, table: Option<toml::Value>) -> Option<Issuer> {
+    let reading = fields.reading;
+    let name = fields.required("name")?;
+    if !is_name(name) {
+        return reading.problem(&fields.place("name"), &fields.key("name"), BAD_NAME);
+    }
+    let (issuer, audience) = (fields.required("issuer"), fields.required("audience"));
+    for key in ["jwks_url", "jwks_file", "ca_file", "bearer_file", "leeway"] {
+        fields.text(key);
+    }
+    fields.value("algorithms");
+    fields.finish();
+    let known = issuer.is_some() && audience.is_some();
+    let read = known.then(|| table.and_then(|table| table.try_into().ok()));
+    read?.or_else(|| {
+        let what =
+            "must hold texts alone, but for algorithms, a list of those known, and a leeway such as \"30s\"";
+        reading.problem(&fields.span, &fields.path, what)
+    })
 }
 
 const BAD_NAME: &str = "must be 1 to 64 letters, digits, `.`, `_` and `-`";

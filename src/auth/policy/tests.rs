@@ -84,7 +84,7 @@ fn every_problem_is_told_at_once_with_its_line_and_key_and_without_its_value() {
     let text = r#"
 colour = "red"
 [[issuers]]
-issuer = "x"
+issuer = "https://needle"
 [[callers]]
 name = "a b"
 match = [{ spiffe = "http://needle" }, { dns = "*.needle" }, { issuer = "needle", subject = "s" }, { spiffe = "spiffe://a", dns = "b" }]
@@ -147,6 +147,29 @@ expect = "perhaps"
     assert_eq!(problems("[[callers]\n").len(), 1);
     assert!(problems("[[callers]\n")[0].starts_with("line 1: this is no TOML"));
     assert_eq!(parse(&[0xff]).unwrap_err()[0].to_string(), "the file is not UTF-8 text");
+}
+
+#[test]
+fn what_is_wrong_with_an_issuer_is_told_with_the_rest() {
+    let issuer = |more: &str| {
+        format!("[[issuers]]\nname = \"i\"\nissuer = \"https://i.example\"\naudience = \"a\"\n{more}\n")
+    };
+    let twice = issuer("") + &issuer("");
+    for (text, said) in [
+        (issuer("jwks_url = \"http://needle\""), "line 1: issuers[0].jwks_url must"),
+        (issuer("secret = \"needle\""), "line 5: issuers[0].secret is not known here"),
+        (issuer("algorithms = [\"HS256\"]"), "line 1: issuers[0] must hold texts alone"),
+        (issuer("leeway = 7"), "line 5: issuers[0].leeway must be a text"),
+        (twice, "issuers[1].name is that of another issuer too"),
+        (
+            "[[issuers]]\nname = \"i\"\nissuer = \"https://i\"".into(),
+            "line 1: issuers[0].audience is missing",
+        ),
+    ] {
+        let found = problems(&text);
+        assert!(found.iter().any(|problem| problem.contains(said)), "{said}: {found:?}");
+        assert!(!found.join(" ").contains("needle"), "{found:?}");
+    }
 }
 
 #[test]
@@ -239,7 +262,8 @@ fn who_verifies_tokens_hears_of_a_policy_first_and_may_refuse_it() {
     let listener: Listener =
         Box::new(|file| if file.issuers.is_empty() { Ok(()) } else { Err("no such issuer".into()) });
     let policy = Policy::new(Path::new("p"), &file, None, listener);
-    let with_issuer = format!("[[issuers]]\nname = \"i\"\nissuer = \"x\"\n{}", minimal("b", ""));
+    let issuer = "[[issuers]]\nname = \"i\"\nissuer = \"https://i.example\"\naudience = \"a\"\n";
+    let with_issuer = format!("{issuer}{}", minimal("b", ""));
     assert_eq!(policy.reload(vec![with_issuer.into_bytes()]), Err("no such issuer".into()));
     assert!(mesh(&policy, "a").is_some() && mesh(&policy, "b").is_none());
 }
