@@ -29,7 +29,6 @@ use crate::grpc::{self, Cores, Health};
 use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
-use crate::secret::Secret;
 use crate::{store, webhook};
 
 /// How long work that outlived its callers may go on after the last call has ended.
@@ -50,7 +49,9 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// Whoever reaches the webhook could forge events.
-    #[error("webhook.address {address} can be reached from other machines, and webhook.secret is not set")]
+    #[error(
+        "webhook.address {address} can be reached from other machines, and neither webhook.secret nor webhook.entra_tenant is set"
+    )]
     OpenWebhook {
         /// The address.
         address: SocketAddr,
@@ -145,7 +146,7 @@ pub struct App {
     /// What messaging still does when its callers are gone.
     tasks: TaskTracker,
     stores: Stores,
-    webhook_secret: Secret,
+    webhook: webhook::Settings,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
     gate: Arc<Gate>,
@@ -195,7 +196,7 @@ impl App {
             chat,
             tasks,
             stores,
-            webhook_secret: config.webhook.secret.clone(),
+            webhook: config.webhook.clone(),
             clock,
             server: config.server.clone(),
             gate: Arc::new(config.auth.gate()),
@@ -233,19 +234,8 @@ impl App {
     ///
     /// Ends at the latest `server.drain_timeout` and a few seconds after `shutdown`.
     pub async fn run(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self {
-            broker,
-            messaging,
-            chat,
-            tasks,
-            stores,
-            webhook_secret,
-            clock,
-            server,
-            gate,
-            metrics,
-            readiness,
-        } = self;
+        let Self { broker, messaging, chat, tasks, stores, webhook, clock, server, gate, metrics, readiness } =
+            self;
         // Only the core holds the store from here on.
         drop(stores);
         let (health, watching, admin_stop) =
@@ -273,7 +263,10 @@ impl App {
             let stop = shutdown.child_token();
             let guard = stop.clone().drop_guard();
             let (messaging, metrics) = (messaging.clone(), metrics.clone());
-            (guard, tokio::spawn(webhook::serve(listener, webhook_secret, messaging, clock, metrics, stop)))
+            let serving = async move {
+                webhook::serve(listener, &webhook, messaging, clock, metrics, stop).await;
+            };
+            (guard, tokio::spawn(serving))
         });
         let draining = {
             let (shutdown, readiness) = (shutdown.clone(), readiness.clone());

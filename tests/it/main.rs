@@ -5,13 +5,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::print_stdout, reason = "figures that somebody wants to read")]
 
+mod auth_jwt;
 mod canary;
 mod crash;
 #[path = "../support/emulator_control.rs"]
 mod emulator_control;
 mod error_table;
 mod fleet;
+mod forger;
 mod harness;
+#[path = "../support/key_server.rs"]
+mod key_server;
 mod messaging_canary;
 mod messaging_chaos;
 mod messaging_events;
@@ -22,3 +26,5 @@ mod outage;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 mod rotation;
+#[path = "../support/token_signer.rs"]
+mod token_signer;
