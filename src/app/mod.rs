@@ -33,7 +33,6 @@ use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
 use crate::reload::{self, Reloadable};
-use crate::secret::Secret;
 use crate::{store, webhook};
 
 /// How long work that outlived its callers may go on after the last call has ended.
@@ -62,7 +61,9 @@ pub enum StartError {
         what: String,
     },
     /// Whoever reaches the webhook could forge events.
-    #[error("webhook.address {address} can be reached from other machines, and webhook.secret is not set")]
+    #[error(
+        "webhook.address {address} can be reached from other machines, and neither webhook.secret nor webhook.entra_tenant is set"
+    )]
     OpenWebhook {
         /// The address.
         address: SocketAddr,
@@ -172,7 +173,7 @@ pub struct App {
     /// What messaging still does when its callers are gone.
     tasks: TaskTracker,
     stores: Stores,
-    webhook_secret: Secret,
+    webhook: webhook::Settings,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
     tls: Option<Arc<grpc::Tls>>,
@@ -228,7 +229,7 @@ impl App {
             chat,
             tasks,
             stores,
-            webhook_secret: config.webhook.secret.clone(),
+            webhook: config.webhook.clone(),
             clock,
             server: config.server.clone(),
             gate: Arc::new(access.gate),
@@ -275,7 +276,7 @@ impl App {
             chat,
             tasks,
             stores,
-            webhook_secret,
+            webhook,
             clock,
             server,
             tls,
@@ -316,7 +317,10 @@ impl App {
             let stop = shutdown.child_token();
             let guard = stop.clone().drop_guard();
             let (messaging, metrics) = (messaging.clone(), metrics.clone());
-            (guard, tokio::spawn(webhook::serve(listener, webhook_secret, messaging, clock, metrics, stop)))
+            let serving = async move {
+                webhook::serve(listener, &webhook, messaging, clock, metrics, stop).await;
+            };
+            (guard, tokio::spawn(serving))
         });
         let draining = {
             let (shutdown, readiness) = (shutdown.clone(), readiness.clone());

@@ -51,7 +51,10 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
         "admin",
         &["auth", "broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"],
     ),
-    ("webhook", &["broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"]),
+    (
+        "webhook",
+        &["auth::jwt", "broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"],
+    ),
     // 6: settings of all components, composed.
     (
         "config",

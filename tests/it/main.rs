@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::print_stdout, reason = "figures that somebody wants to read")]
 
+mod auth_jwt;
 mod auth_mesh;
 mod auth_mtls;
 mod canary;
@@ -15,7 +16,10 @@ mod crash;
 mod emulator_control;
 mod error_table;
 mod fleet;
+mod forger;
 mod harness;
+#[path = "../support/key_server.rs"]
+mod key_server;
 mod messaging_canary;
 mod messaging_chaos;
 mod messaging_events;
@@ -24,8 +28,11 @@ mod messaging_kills;
 mod messaging_limits;
 mod outage;
 mod policy_change;
+mod policy_process;
 mod policy_sight;
 mod policy_table;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 mod rotation;
+#[path = "../support/token_signer.rs"]
+mod token_signer;

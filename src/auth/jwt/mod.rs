@@ -7,6 +7,9 @@
 
 pub(crate) mod algorithm;
 mod issuer;
+#[cfg(test)]
+#[path = "../../../tests/support/key_server.rs"]
+pub(crate) mod key_server;
 mod seen;
 #[cfg(test)]
 mod tests;
