@@ -108,7 +108,15 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
         (
             "[webhook]\naddress = \"0.0.0.0:8084\"",
             "webhook.address is not a loopback address, and without webhook.secret anybody could forge events; set the \
-             secret or its _file twin (file F)",
+             secret or its _file twin, or webhook.entra_tenant (file F)",
+        ),
+        (
+            "[webhook]\nentra_tenant = \"contoso\"\nentra_audience = \"a\"",
+            "webhook.entra_tenant must be the tenant's id, 36 letters, digits and `-` (file F)",
+        ),
+        (
+            "[webhook]\nentra_audience = \"a\"",
+            "webhook.entra_tenant is not set, and webhook.entra_audience is; set both or none (built-in default)",
         ),
         (
             "[webhook]\naddress = \"localhost:8084\"",
@@ -151,7 +159,7 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
             "[tokens]\ndefault_validity = \"60m 500ms\"",
             "tokens.default_validity must be a duration from 1h to 24h in whole minutes, such as \"24h\" (file F)",
         ),
-        ("[auth]\nmode = \"none\"", "auth.mode must be \"unauthenticated\" (file F)"),
+        ("[auth]\nmode = \"none\"", "auth.mode must be \"unauthenticated\" or \"policy\" (file F)"),
         ("[store.embedded]\npath = \"\"", "store.embedded.path must not be empty (file F)"),
         (
             "[store.redis]\nprefix = \"a:b\"",

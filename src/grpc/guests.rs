@@ -232,3 +232,112 @@ impl Drop for Place {
         self.guests.metrics.connection_closed();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn guests(stay: Stay) -> Arc<Guests> {
+        Guests::new(stay, Metrics::new(), CancellationToken::new())
+    }
+
+    const FOR_EVER: Stay = Stay { most_per_peer: usize::MAX, age: None, idle: None };
+
+    fn counted(guests: &Guests, reason: &str) -> bool {
+        guests.metrics.render().contains(&format!("connections_ended_total{{reason=\"{reason}\"}}"))
+    }
+
+    #[tokio::test]
+    async fn an_address_has_so_many_places_and_another_its_own() {
+        let guests = guests(Stay { most_per_peer: 2, ..FOR_EVER });
+        let network = |last: u16| IpAddr::from([0x2001, 0xdb8, 1, 1, last, 0, 0, last]);
+        for (one, other) in [
+            (HERE, IpAddr::from([127, 0, 0, 2])),
+            ("::ffff:10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()),
+            (network(1), "2001:db8:1:2::1".parse().unwrap()),
+        ] {
+            let (first, second) = (guests.admit(one).unwrap(), guests.admit(one).unwrap());
+            assert!(guests.admit(one).is_none() && guests.admit(other).is_some());
+            drop(first);
+            assert!(guests.admit(one).is_some());
+            drop(second);
+        }
+        let full = (guests.admit(network(7)), guests.admit(network(8)));
+        assert!(guests.admit(network(9)).is_none(), "a host has a network of addresses");
+        drop(full);
+        assert!(lock(&guests.list).peers.is_empty() && lock(&guests.list).open.is_empty());
+        assert!(counted(&guests, "peer_limit"));
+    }
+
+    #[tokio::test]
+    async fn of_too_many_that_begin_the_oldest_goes() {
+        let guests = guests(FOR_EVER);
+        let begun = guests.admit(HERE).unwrap();
+        begun.begun(None);
+        let mut beginning: Vec<_> = (0..MAX_BEGINNING).map(|_| guests.admit(HERE).unwrap()).collect();
+        let left = |places: &[Place]| places.iter().filter(|place| place.guest.leave.is_cancelled()).count();
+        assert_eq!(left(&beginning), 0);
+        beginning.extend((0..3).map(|_| guests.admit(HERE).unwrap()));
+        assert_eq!((left(&beginning), left(&beginning[..3])), (3, 3));
+        assert!(!begun.guest.leave.is_cancelled());
+        drop(beginning);
+        assert!(lock(&guests.list).beginning.is_empty());
+        assert!(counted(&guests, "crowded_out"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn age_ends_a_stay_more_or_less_a_tenth_after_its_time() {
+        let guests = guests(Stay { age: Some(Duration::from_secs(1000)), ..FOR_EVER });
+        let places: Vec<_> = (0..100).map(|_| guests.admit(HERE).unwrap()).collect();
+        let left = || places.iter().filter(|place| place.guest.leave.is_cancelled()).count();
+        tokio::time::advance(Duration::from_secs(899)).await;
+        guests.look(None).await;
+        assert_eq!(left(), 0);
+        tokio::time::advance(Duration::from_secs(101)).await;
+        guests.look(None).await;
+        assert!((1..100).contains(&left()), "{} of 100: not all at once", left());
+        tokio::time::advance(Duration::from_secs(101)).await;
+        guests.look(None).await;
+        assert_eq!(left(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_is_without_a_call_not_without_an_end_of_one() {
+        let guests = guests(Stay { idle: Some(Duration::from_secs(60)), ..FOR_EVER });
+        let (idle, long, busy) =
+            (guests.admit(HERE).unwrap(), guests.admit(HERE).unwrap(), guests.admit(HERE).unwrap());
+        let call = long.guest.call();
+        for _ in 0..10 {
+            drop(busy.guest.call());
+            tokio::time::advance(Duration::from_secs(59)).await;
+            guests.look(None).await;
+        }
+        let left = |place: &Place| place.guest.leave.is_cancelled();
+        assert_eq!((left(&idle), left(&long), left(&busy)), (true, false, false));
+        drop(call);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        guests.look(None).await;
+        assert!(!left(&long), "idle since its call was last seen to run");
+        tokio::time::advance(Duration::from_secs(61)).await;
+        guests.look(None).await;
+        assert!(left(&long) && left(&busy));
+    }
+
+    #[tokio::test]
+    async fn whose_certificate_is_no_longer_good_is_distrusted_and_leaves() {
+        let guests = guests(FOR_EVER);
+        let chain = |byte: u8| -> Chain { Arc::from([vec![byte].into()]) };
+        let (good, bad, none) =
+            (guests.admit(HERE).unwrap(), guests.admit(HERE).unwrap(), guests.admit(HERE).unwrap());
+        good.begun(Some(chain(1)));
+        bad.begun(Some(chain(2)));
+        none.begun(None);
+        guests.look(None).await;
+        assert!(!bad.guest.is_distrusted(), "nobody judged");
+        guests.look(Some(&|chain: &Chain| chain.first().is_some_and(|leaf| leaf.as_ref() == [1]))).await;
+        let state = |place: &Place| (place.guest.is_distrusted(), place.guest.leave.is_cancelled());
+        assert_eq!((state(&good), state(&bad), state(&none)), ((false, false), (true, true), (false, false)));
+    }
+}

@@ -180,6 +180,11 @@ impl Broker {
         get(&address, "/metrics").await + &get(&address, "/readyz").await
     }
 
+    /// What its admin endpoint shows there.
+    pub(crate) async fn shown(&self, path: &str) -> String {
+        get(&format!("127.0.0.1:{}", self.admin_port), path).await
+    }
+
     /// Everything it logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
