@@ -3,7 +3,7 @@
 //! The one place that knows every part. It binds no socket by surprise and reads no signal: listeners and the wish to
 //! stop come from outside, so that tests run a whole server in their own process.
 
-mod credential;
+pub(crate) mod credential;
 #[cfg(feature = "emulator")]
 pub mod dev;
 mod messages;

@@ -9,6 +9,7 @@ mod canary;
 mod crash;
 #[path = "../support/emulator_control.rs"]
 mod emulator_control;
+mod entra;
 mod error_table;
 mod fleet;
 mod harness;
@@ -22,3 +23,4 @@ mod outage;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 mod rotation;
+mod rotation_fleet;
