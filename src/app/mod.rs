@@ -4,7 +4,7 @@
 //! stop come from outside, so that tests run a whole server in their own process.
 
 mod access;
-mod credential;
+pub(crate) mod credential;
 #[cfg(feature = "emulator")]
 pub mod dev;
 mod messages;

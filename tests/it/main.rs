@@ -15,6 +15,7 @@ mod certificates;
 mod crash;
 #[path = "../support/emulator_control.rs"]
 mod emulator_control;
+mod entra;
 mod error_table;
 mod fleet;
 mod forger;
@@ -38,5 +39,6 @@ mod policy_table;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 mod rotation;
+mod rotation_fleet;
 #[path = "../support/token_signer.rs"]
 mod token_signer;
