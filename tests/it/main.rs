@@ -7,6 +7,7 @@
 
 mod auth_mesh;
 mod auth_mtls;
+mod auth_rotation;
 mod canary;
 #[path = "../support/certificates.rs"]
 mod certificates;
