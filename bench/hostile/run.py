@@ -32,6 +32,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench/load"))
 from run import METHOD, Servers, free_port, request_body, rss_mib, wait_for  # noqa: E402
 
+BINARIES = ROOT / "target/release"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -226,7 +227,7 @@ def certificate(folder):
 
 def start_broker(servers, folder):
     ready = folder / "emulator.json"
-    servers.start("emulator", [ROOT / "target/release/acs-broker", "emulator", "--ready-file", ready,
+    servers.start("emulator", [BINARIES / "acs-broker", "emulator", "--ready-file", ready,
                                "--emulator-addr", "127.0.0.1:0", "--emulator-tls-addr", "127.0.0.1:0"])
     wait_for(lambda: ready.exists() and ready.read_text().strip(), "emulator ready")
     port, admin, probe = free_port(), free_port(), free_port()
@@ -239,9 +240,9 @@ def start_broker(servers, folder):
     environment = {f"ACS_BROKER__{key}": str(value) for key, value in settings.items()}
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     process = servers.start(
-        "broker", [ROOT / "target/release/acs-broker", "serve"], env=environment,
+        "broker", [BINARIES / "acs-broker", "serve"], env=environment,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536), hard)))
-    check = [ROOT / "target/release/acs-broker", "healthcheck", "--addr", f"127.0.0.1:{probe}"]
+    check = [BINARIES / "acs-broker", "healthcheck", "--addr", f"127.0.0.1:{probe}"]
     wait_for(lambda: subprocess.run(check, capture_output=True).returncode == 0, "broker ready")
     return process, port, admin
 
@@ -297,11 +298,15 @@ def main():
     parser.add_argument("--fill", type=int, default=50_000, help="cached tokens")
     parser.add_argument("--only", choices=("slowloris", "resets", "headers"))
     parser.add_argument("--no-build", action="store_true")
+    parser.add_argument("--debug", action="store_true", help="with the debug build, to try the script itself")
     parser.add_argument("--attack", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.attack:
         kind, port, amount, seconds = arguments.attack
         return attack(kind, int(port), int(amount), int(seconds))
+    global BINARIES
+    if arguments.debug:
+        BINARIES = ROOT / "target/debug"
     for tool in ("h2load", "openssl"):
         if not shutil.which(tool):
             sys.exit(f"{tool} is missing: apt-get install nghttp2-client openssl")
@@ -313,7 +318,7 @@ def main():
         certificate(folder)
         broker, port, admin = start_broker(servers, folder)
         fresh = rss_mib(broker)
-        subprocess.run([ROOT / "target/release/examples/fill", f"https://localhost:{port}", str(arguments.fill), folder / "tls.crt"],
+        subprocess.run([BINARIES / "examples/fill", f"https://localhost:{port}", str(arguments.fill), folder / "tls.crt"],
                        check=True, timeout=900)
         body = request_body(folder)
         callers(port, body, folder, 3)  # warms up

@@ -138,10 +138,12 @@ impl Authenticator for Mesh {
         };
         match only(credentials.headers, &name) {
             Ok(None) => Verdict::NotPresented,
-            Ok(Some(value)) => match value.to_str().map_err(|_| "the mesh header is not plain text").and_then(read) {
-                Ok(name) => Verdict::Proven(Principal::Mesh(Arc::from(name))),
-                Err(why) => Verdict::Refused(why),
-            },
+            Ok(Some(value)) => {
+                match value.to_str().map_err(|_| "the mesh header is not plain text").and_then(read) {
+                    Ok(name) => Verdict::Proven(Principal::Mesh(Arc::from(name))),
+                    Err(why) => Verdict::Refused(why),
+                }
+            }
             Err(why) => Verdict::Refused(why),
         }
     }
@@ -237,7 +239,9 @@ fn pair(text: &str) -> Option<(Pair<'_>, End, Option<&str>)> {
     }
     let (value, rest) = match rest.strip_prefix('"') {
         // An escaped quote stays escaped: no name has one, and `is_name` refuses it.
-        Some(quoted) => quoted.split_at_checked(closing_quote(quoted)?).map(|(value, rest)| (value, rest.get(1..)))?,
+        Some(quoted) => {
+            quoted.split_at_checked(closing_quote(quoted)?).map(|(value, rest)| (value, rest.get(1..)))?
+        }
         None => {
             let end = rest.find([',', ';']).unwrap_or(rest.len());
             let (value, rest) = rest.split_at_checked(end)?;

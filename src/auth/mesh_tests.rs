@@ -113,7 +113,10 @@ fn the_last_element_names_the_client() {
             "http://frontend.lyft.com",
         ),
         ("Hash=ab;Subject=\"\";URI=;DNS=lyft.com", "lyft.com"),
-        ("By=spiffe://corp/b;Hash=1;Cert=\"-----BEGIN%20C%3D%0A\";Subject=\"CN=a,O=\\\"x;y\\\"\";URI=spiffe://corp/a;DNS=a;DNS=b", "spiffe://corp/a"),
+        (
+            "By=spiffe://corp/b;Hash=1;Cert=\"-----BEGIN%20C%3D%0A\";Subject=\"CN=a,O=\\\"x;y\\\"\";URI=spiffe://corp/a;DNS=a;DNS=b",
+            "spiffe://corp/a",
+        ),
         ("URI=spiffe://corp/a", "spiffe://corp/a"),
         ("uri=\"spiffe://corp/a\"", "spiffe://corp/a"),
         ("DNS=a.corp", "a.corp"),
@@ -129,11 +132,36 @@ fn the_last_element_names_the_client() {
 #[test]
 fn an_element_that_does_not_name_one_client_is_refused() {
     for header in [
-        "", ",", ";", "=", "URI", "URI=", "URI=a,", "URI=a;", ",URI=a", ";URI=a", "URI=a,,URI=b", "=a",
-        "URI=a;URI=b", "URI=a;URI=a", "DNS=a;DNS=b", "By=a;Hash=b", "Hash=b;Subject=\"CN=admin\"",
-        "URI=spiffe://corp/admin,Hash=1", "URI=spiffe://corp/admin,By=x;Subject=\"\"",
-        "URI=\"a", "URI=a\"", "URI=\"a\"b", "URI=\"a\\\"", "URI=\"a\\\"b\"", "URI=a b", "U RI=a", "URI =a",
-        "URI=a=b", "URI=a\\b", "Subject=\"x;URI=a",
+        "",
+        ",",
+        ";",
+        "=",
+        "URI",
+        "URI=",
+        "URI=a,",
+        "URI=a;",
+        ",URI=a",
+        ";URI=a",
+        "URI=a,,URI=b",
+        "=a",
+        "URI=a;URI=b",
+        "URI=a;URI=a",
+        "DNS=a;DNS=b",
+        "By=a;Hash=b",
+        "Hash=b;Subject=\"CN=admin\"",
+        "URI=spiffe://corp/admin,Hash=1",
+        "URI=spiffe://corp/admin,By=x;Subject=\"\"",
+        "URI=\"a",
+        "URI=a\"",
+        "URI=\"a\"b",
+        "URI=\"a\\\"",
+        "URI=\"a\\\"b\"",
+        "URI=a b",
+        "U RI=a",
+        "URI =a",
+        "URI=a=b",
+        "URI=a\\b",
+        "Subject=\"x;URI=a",
     ] {
         assert!(xfcc(header).is_err(), "{header}");
     }
@@ -152,8 +180,21 @@ fn settings_that_trust_nobody_or_everybody_are_refused() {
         assert_eq!(problems(Header::None, pinned), ["header"]);
     }
     for pinned in [
-        "any", "*", "spiffe://", "spiffe://*", "spiffe://corp/*", "dns:", "dns:*", "dns:*.corp", "dns:a/b", "10.0.0.1",
-        "loopback,", ",", "loopback loopback", "LOOPBACK", "https://a",
+        "any",
+        "*",
+        "spiffe://",
+        "spiffe://*",
+        "spiffe://corp/*",
+        "dns:",
+        "dns:*",
+        "dns:*.corp",
+        "dns:a/b",
+        "10.0.0.1",
+        "loopback,",
+        ",",
+        "loopback loopback",
+        "LOOPBACK",
+        "https://a",
     ] {
         assert_eq!(problems(Header::Xfcc, pinned), ["pinned"], "{pinned}");
     }

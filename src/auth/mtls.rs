@@ -35,7 +35,8 @@ fn unfit(certificate: &Certificate) -> Option<&'static str> {
     }
     // SPIFFE: a certificate with a SPIFFE id has that one URI alone, or it must be refused.
     let spiffe = certificate.uris.iter().any(|uri| uri.starts_with(SPIFFE));
-    (spiffe && certificate.uris.len() > 1).then_some("the client certificate has a SPIFFE id and another URI name")
+    (spiffe && certificate.uris.len() > 1)
+        .then_some("the client certificate has a SPIFFE id and another URI name")
 }
 
 #[cfg(test)]

@@ -68,12 +68,15 @@ fn server(addr: Option<&str>, tls: bool, environment: &BTreeMap<String, String>)
     if let Some(addr) = addr {
         return if addr.contains("://") { addr.to_owned() } else { format!("{}://{addr}", scheme(tls)) };
     }
-    let setting = |key: &str| environment.get(&format!("ACS_BROKER__SERVER__{key}")).filter(|text| !text.is_empty());
+    let setting =
+        |key: &str| environment.get(&format!("ACS_BROKER__SERVER__{key}")).filter(|text| !text.is_empty());
     let listening = |key: &str| setting(key).and_then(|text| text.parse::<SocketAddr>().ok());
     let (address, tls) = match (listening("PROBE_ADDRESS"), listening("ADDRESS")) {
         (Some(probe), _) => (probe, false),
         (None, Some(address)) => (address, tls || setting("TLS__CERT_FILE").is_some()),
-        (None, None) if tls || setting("TLS__CERT_FILE").is_some() => return DEFAULT_SERVER.replace("http:", "https:"),
+        (None, None) if tls || setting("TLS__CERT_FILE").is_some() => {
+            return DEFAULT_SERVER.replace("http:", "https:");
+        }
         (None, None) => return DEFAULT_SERVER.to_owned(),
     };
     let ip = match address.ip() {

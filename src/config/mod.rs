@@ -312,9 +312,7 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         layers.problem("admin.address", "is the same as server.address; choose another port");
     }
     let probe = address(layers, "server.probe_address");
-    for (other, key) in
-        [(server, "server.address"), (admin, "admin.address"), (webhook, "webhook.address")]
-    {
+    for (other, key) in [(server, "server.address"), (admin, "admin.address"), (webhook, "webhook.address")] {
         if is_taken(probe, other) && !layers.has_problem("server.probe_address") {
             layers.problem("server.probe_address", format!("is the same as {key}; choose another port"));
         }

@@ -160,10 +160,7 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
             "server.probe_address must be an IP address and a port, such as \"127.0.0.1:8084\" or \"[::]:8084\", or \
              empty (file F)",
         ),
-        (
-            "[server]\nmax_header_bytes = 100",
-            "server.max_header_bytes must be from 4096 to 262144 (file F)",
-        ),
+        ("[server]\nmax_header_bytes = 100", "server.max_header_bytes must be from 4096 to 262144 (file F)"),
         (
             "[server.tls]\ncert_file = \"/no\"",
             "server.tls.key_file is not set, and tls.cert_file is (built-in default)",

@@ -40,8 +40,8 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use self::health::Health;
 use self::connection::{Calls, Door, Limits};
+pub use self::health::Health;
 use self::probe::Probes;
 use self::server::Server;
 pub use self::tls::{ClientCertificate, Tls, TlsSettings};
@@ -226,7 +226,8 @@ pub fn serve<D: Into<Doors>>(
             // Whatever way this function is left, it ends.
             let stop = CancellationToken::new();
             let guard = stop.clone().drop_guard();
-            let door = Door { listener, tls: None, calls, limits: limits.of_probes(), metrics: metrics.clone() };
+            let door =
+                Door { listener, tls: None, calls, limits: limits.of_probes(), metrics: metrics.clone() };
             (guard, tokio::spawn(connection::serve(door, || (), stop)))
         });
         let door = Door { listener: api, tls, calls: Calls::Api(server), limits, metrics };

@@ -199,9 +199,7 @@ fn build(contents: &[Vec<u8>], wanted: ClientCertificate) -> Result<Current, (&'
     let clients = match contents.get(2) {
         Some(authorities) => {
             let mut roots = RootCertStore::empty();
-            for (number, authority) in
-                (1..).zip(certificates(authorities).map_err(|what| (ca_key, what))?)
-            {
+            for (number, authority) in (1..).zip(certificates(authorities).map_err(|what| (ca_key, what))?) {
                 roots.add(authority).map_err(|_| {
                     (ca_key, format!("holds a certificate that cannot be an authority: number {number}"))
                 })?;
@@ -224,7 +222,9 @@ fn build(contents: &[Vec<u8>], wanted: ClientCertificate) -> Result<Current, (&'
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => (key_key, "is not the key of tls.cert_file".to_owned()),
-        rustls::Error::InvalidCertificate(_) => (cert_key, "holds a certificate that cannot be read".to_owned()),
+        rustls::Error::InvalidCertificate(_) => {
+            (cert_key, "holds a certificate that cannot be read".to_owned())
+        }
         _ => (key_key, "holds a key that cannot be used".to_owned()),
     })?;
     config.alpn_protocols = vec![ALPN.to_vec()];

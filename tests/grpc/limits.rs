@@ -157,7 +157,9 @@ async fn headers_have_a_limit_and_others_do_not_feel_it() {
 
 #[tokio::test]
 async fn the_probe_port_answers_health_and_nothing_else_to_the_end() {
-    let server = start(std::sync::Arc::new(Gate::open(true)), Settings { reflection: true, ..Settings::default() }).await;
+    let server =
+        start(std::sync::Arc::new(Gate::open(true)), Settings { reflection: true, ..Settings::default() })
+            .await;
     let channel: Channel =
         Endpoint::from_shared(format!("http://{}", server.probes)).unwrap().connect().await.unwrap();
     let mut health = HealthClient::new(channel.clone());

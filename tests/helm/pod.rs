@@ -61,7 +61,8 @@ impl Pod {
                 files.insert("config.toml".to_owned(), pod.local(&rendered.settings()));
             } else if volume["secret"].is_object() {
                 let server =
-                    rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+                    rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()])
+                        .unwrap();
                 for item in volume["secret"]["items"].as_array().into_iter().flatten() {
                     let key = item["key"].as_str().unwrap();
                     let content = match volume["name"].as_str().unwrap() {
@@ -93,9 +94,8 @@ impl Pod {
     pub(crate) async fn start(values: &[&str], redis_url: &str, redis_password: &str) -> Self {
         for _ in 0..5 {
             let (grpc, admin, webhook, probe) = (free_port(), free_port(), free_port(), free_port());
-            let ports = format!(
-                "ports.grpc={grpc},ports.admin={admin},ports.webhook={webhook},ports.probe={probe}"
-            );
+            let ports =
+                format!("ports.grpc={grpc},ports.admin={admin},ports.webhook={webhook},ports.probe={probe}");
             let rendered = template(&[values, &["--set", &ports]].concat()).unwrap();
             let mut pod = Self::prepare(&rendered, redis_url, redis_password);
             let log = std::fs::File::create(pod.folder.path().join("log")).unwrap();

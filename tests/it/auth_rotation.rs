@@ -89,7 +89,8 @@ fn write(folder: &TempDir, server: &Pair, authorities: &str) {
     let versions = format!("version-{number}");
     let new = folder.path().join(&versions);
     std::fs::create_dir(&new).unwrap();
-    for (name, text) in [("tls.crt", server.cert.as_str()), ("tls.key", &server.key), ("ca.crt", authorities)] {
+    for (name, text) in [("tls.crt", server.cert.as_str()), ("tls.key", &server.key), ("ca.crt", authorities)]
+    {
         std::fs::write(new.join(name), text).unwrap();
         let link = folder.path().join(name);
         if !link.exists() {

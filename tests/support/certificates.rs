@@ -84,8 +84,7 @@ impl Authority {
 
 /// A gRPC channel over TLS that trusts these authorities and shows this certificate.
 pub(crate) fn channel(address: SocketAddr, trusted: &str, shown: Option<&Pair>) -> Channel {
-    let mut tls =
-        ClientTlsConfig::new().ca_certificate(tonic::transport::Certificate::from_pem(trusted));
+    let mut tls = ClientTlsConfig::new().ca_certificate(tonic::transport::Certificate::from_pem(trusted));
     if let Some(pair) = shown {
         tls = tls.identity(Identity::from_pem(&pair.cert, &pair.key));
     }

@@ -138,7 +138,8 @@ impl Client {
             inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).or_else(|| error.downcast_ref())
         });
         if let Some(error) = tls {
-            let message = format!("TLS with {} failed: {error}; see --ca, --cert, --server-name", self.server);
+            let message =
+                format!("TLS with {} failed: {error}; see --ca, --cert, --server-name", self.server);
             return Failure::local("UNAVAILABLE", message);
         }
         let connecting =
@@ -389,7 +390,9 @@ mod tests {
             assert_eq!(client.request(()).metadata().get("authorization").unwrap(), "Bearer a.secret.token");
             assert!(!format!("{client:?} {:?}", client.request(())).contains("secret"));
         }
-        for server in ["http://10.0.0.1:1", "http://broker:1", "http://localhost.evil:1", "http://127.0.0.1.nip.io:1"] {
+        for server in
+            ["http://10.0.0.1:1", "http://broker:1", "http://localhost.evil:1", "http://127.0.0.1.nip.io:1"]
+        {
             assert_eq!(with_token(server, "t").unwrap_err().0, "--token-file", "{server}");
         }
         for token in ["", " \n", "two\nlines", "\u{1}"] {
