@@ -9,6 +9,7 @@ mod at_rest;
 mod auth_jwt;
 mod auth_mesh;
 mod auth_mtls;
+mod auth_rotation;
 mod canary;
 #[path = "../support/certificates.rs"]
 mod certificates;
