@@ -111,6 +111,9 @@ pub struct Metrics {
     reloads: Family<ReloadLabels, Counter>,
     reload_failed: Family<WhatLabels, Gauge>,
     shadow_refusals: Family<ShadowLabels, Counter>,
+    bearer_tokens: Family<OutcomeLabels, Counter>,
+    jwks_fetches: Family<OutcomeLabels, Counter>,
+    jwks_failing: Gauge,
 }
 
 impl Default for Metrics {
@@ -247,6 +250,24 @@ impl Metrics {
             "What the policy would refuse if auth.shadow were off, by RPC and kind of permission; `caller` is the caller itself",
             shadow_refusals.clone(),
         );
+        let bearer_tokens = Family::default();
+        own.register(
+            "bearer_tokens",
+            "Bearer tokens judged, by outcome: verified, known (verified before), or why they were refused",
+            bearer_tokens.clone(),
+        );
+        let jwks_fetches = Family::default();
+        own.register(
+            "jwks_fetches",
+            "Fetches of an issuer's keys, by outcome: ok, failed",
+            jwks_fetches.clone(),
+        );
+        let jwks_failing = Gauge::default();
+        own.register(
+            "jwks_failing",
+            "Sources of issuers' keys that could not be fetched the last time; page somebody within a day",
+            jwks_failing.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             rpcs,
@@ -270,6 +291,9 @@ impl Metrics {
             reloads,
             reload_failed,
             shadow_refusals,
+            bearer_tokens,
+            jwks_fetches,
+            jwks_failing,
         }
     }
 
@@ -388,6 +412,21 @@ impl Metrics {
         self.shadow_refusals.get_or_create(&ShadowLabels { rpc, permission }).inc();
     }
 
+    /// A bearer token was judged.
+    pub fn bearer_token(&self, outcome: &'static str) {
+        self.bearer_tokens.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A fetch of an issuer's keys ended.
+    pub fn jwks_fetch(&self, outcome: &'static str) {
+        self.jwks_fetches.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// So many more sources of keys fail.
+    pub fn jwks_failing(&self, more: i64) {
+        self.jwks_failing.inc_by(more);
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -444,6 +483,8 @@ mod tests {
         metrics.webhook_event("k", "o");
         metrics.reloaded("w", true);
         metrics.shadow_refusal("r", "p");
+        metrics.bearer_token("o");
+        metrics.jwks_fetch("o");
         let text = metrics.render();
         let mut page = String::from(
             "# Metrics\n\n<!-- Generated from src/metrics.rs by a test. Rewrite it with: \

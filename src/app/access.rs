@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::auth::jwt::Verifier;
 use crate::auth::mesh::Mesh;
 use crate::auth::mtls::Mtls;
-use crate::auth::policy::{self, BadPolicy, Policy};
+use crate::auth::policy::{self, BadPolicy, File, Policy};
 use crate::auth::shadow::Shadow;
 use crate::auth::{Authenticator, Gate, Mode, Settings};
 use crate::clock::Clock;
@@ -40,14 +41,21 @@ fn by_policy(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> 
     let file = policy::read(&settings.policy_file)?;
     let shadow =
         settings.shadow.then(|| Shadow::new(settings.allow_off_loopback, Arc::clone(clock), metrics.clone()));
-    let policy = Policy::new(&settings.policy_file, &file, shadow.clone(), Box::new(|_| Ok(())));
-    // A pinned proxy's word counts before what the proxy itself is.
+    let verifier = Arc::new(Verifier::new(file.issuers.clone(), Arc::clone(clock), metrics.clone()));
+    let trusting = Arc::clone(&verifier);
+    let listener = move |file: &File| {
+        trusting.replace(file.issuers.clone());
+        Ok(())
+    };
+    let policy = Policy::new(&settings.policy_file, &file, shadow.clone(), Box::new(listener));
     let mut chain: Vec<Arc<dyn Authenticator>> = Vec::new();
+    // What a pinned proxy says goes before the proxy's own certificate.
     if let Some(mesh) = Mesh::new(&settings.mesh) {
         chain.push(Arc::new(mesh));
     }
+    chain.push(Arc::clone(&verifier) as _);
     chain.push(Arc::new(Mtls));
-    let mut gate = Gate::new(chain, Arc::clone(&policy) as _);
+    let mut gate = Gate::new(chain, Arc::clone(&policy) as _).with_end_users(verifier);
     if let Some(shadow) = &shadow {
         gate = gate.in_shadow(Arc::clone(shadow));
     }

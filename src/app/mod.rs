@@ -4,7 +4,7 @@
 //! stop come from outside, so that tests run a whole server in their own process.
 
 mod access;
-mod credential;
+pub(crate) mod credential;
 #[cfg(feature = "emulator")]
 pub mod dev;
 mod messages;
@@ -34,7 +34,6 @@ use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
 use crate::reload::{self, Reloadable};
-use crate::secret::Secret;
 use crate::{store, webhook};
 
 /// How long work that outlived its callers may go on after the last call has ended.
@@ -63,7 +62,9 @@ pub enum StartError {
         what: String,
     },
     /// Whoever reaches the webhook could forge events.
-    #[error("webhook.address {address} can be reached from other machines, and webhook.secret is not set")]
+    #[error(
+        "webhook.address {address} can be reached from other machines, and neither webhook.secret nor webhook.entra_tenant is set"
+    )]
     OpenWebhook {
         /// The address.
         address: SocketAddr,
@@ -178,7 +179,7 @@ pub struct App {
     stores: Stores,
     upstream: Arc<Upstream>,
     manner: credential::Manner,
-    webhook_secret: Secret,
+    webhook: webhook::Settings,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
     tls: Option<Arc<grpc::Tls>>,
@@ -241,7 +242,7 @@ impl App {
             stores,
             upstream,
             manner,
-            webhook_secret: config.webhook.secret.clone(),
+            webhook: config.webhook.clone(),
             clock,
             server: config.server.clone(),
             gate: Arc::new(access.gate),
@@ -290,7 +291,7 @@ impl App {
             stores,
             upstream,
             manner,
-            webhook_secret,
+            webhook,
             clock,
             server,
             tls,
@@ -339,7 +340,10 @@ impl App {
             let stop = shutdown.child_token();
             let guard = stop.clone().drop_guard();
             let (messaging, metrics) = (messaging.clone(), metrics.clone());
-            (guard, tokio::spawn(webhook::serve(listener, webhook_secret, messaging, clock, metrics, stop)))
+            let serving = async move {
+                webhook::serve(listener, &webhook, messaging, clock, metrics, stop).await;
+            };
+            (guard, tokio::spawn(serving))
         });
         let draining = {
             let (shutdown, readiness) = (shutdown.clone(), readiness.clone());

@@ -7,6 +7,9 @@
 
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+mod json;
+pub mod jwks;
+pub mod jwt;
 pub mod mesh;
 pub mod mtls;
 pub mod policy;
@@ -141,7 +144,7 @@ pub trait Callers: Send + Sync {
 #[async_trait]
 pub trait EndUsers: Send + Sync {
     /// What the token says, if this issuer of the policy has signed it. The error is for the log.
-    async fn verify(&self, issuer: &str, token: &str) -> Result<Claims, &'static str>;
+    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str>;
 }
 
 /// Why no caller was found; for the log.
@@ -253,6 +256,13 @@ impl fmt::Debug for Certificate {
     }
 }
 
+impl fmt::Debug for Claims {
+    /// How many there are: what they say may be about a person.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Claims({} of issuer {})", self.all.len(), self.issuer)
+    }
+}
+
 impl fmt::Debug for Principal {
     /// The kind alone: a token's subject may be a person.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -262,6 +272,13 @@ impl fmt::Debug for Principal {
             Self::Token(_) => "Token",
             Self::Mesh(_) => "Mesh",
         })
+    }
+}
+
+#[async_trait]
+impl EndUsers for jwt::Verifier {
+    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str> {
+        Self::verify(self, issuer, token).await
     }
 }
 

@@ -159,3 +159,6 @@ fn described(principal: &Principal) -> String {
         Principal::Mesh(name) => format!("{{ mesh = {} }}", quoted(name)),
     }
 }
+
+#[cfg(test)]
+mod tests;

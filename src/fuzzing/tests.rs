@@ -20,6 +20,8 @@ const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("auth_mesh_headers", crate::auth::fuzzing::mesh_headers),
     ("store_key_files", crate::store::fuzzing::key_files),
     ("store_envelopes", crate::store::fuzzing::envelopes),
+    ("auth_tokens", crate::auth::fuzzing::tokens),
+    ("auth_key_sets", crate::auth::fuzzing::key_sets),
     ("config_settings", crate::config::fuzzing::settings),
     ("emulator_requests", crate::emulator::fuzzing::requests),
     ("emulator_mail_parts", crate::emulator::fuzzing::mail_parts),

@@ -117,6 +117,12 @@ static METHODS: [Method; 36] = [
     method("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Service::ReflectionAlpha),
 ];
 
+/// Every method of ours.
+#[cfg(test)]
+pub(crate) fn of_ours() -> impl Iterator<Item = &'static Method> {
+    METHODS.iter().filter(|method| method.rpc.is_some())
+}
+
 /// Stands for every path that is not in the table; OpenTelemetry's word for it.
 static OTHER: Method = method("_OTHER", Service::Unknown);
 

@@ -198,3 +198,7 @@ impl Sight {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "permit_tests.rs"]
+mod tests;

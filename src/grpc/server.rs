@@ -144,6 +144,15 @@ impl Server {
         if let Err(error) = authn::admit(&self.gate, peer, method, &mut request, who).await {
             return status::of(error).into_http();
         }
+        self.dispatch(method, request).await
+    }
+
+    /// Gives a call to its service. One that was not admitted is refused there.
+    async fn dispatch<B>(&self, method: &'static Method, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
         let boxed = match (method.service, &self.reflection) {
             (Service::Token, _) => {
                 let Ok(response) = self.tokens.clone().call(request).await;
@@ -220,3 +229,7 @@ fn reflection() -> Result<[Boxed; 2], tonic_reflection::server::Error> {
         BoxCloneSyncService::new(builder().build_v1alpha()?.max_decoding_message_size(4096)),
     ])
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

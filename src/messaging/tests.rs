@@ -88,26 +88,6 @@ async fn asking_again_sends_nothing_and_answers_the_same() {
 }
 
 #[tokio::test]
-async fn a_message_exists_for_its_own_caller_alone() {
-    let world = World::new();
-    let sms = alive(&world).send_sms(&caller(), sms(1, &["+14255550120"])).await.unwrap();
-    let mail = alive(&world).send_email(&caller(), mail(2)).await.unwrap();
-    let other = Caller::new("other");
-    for name in [MessageName::Id(sms.id), MessageName::Request(uuid::Uuid::from_u128(1))] {
-        let found = alive(&world).get_sms(&caller(), name.clone()).await;
-        assert!(found.is_ok());
-        let found = alive(&world).get_sms(&other, name).await;
-        assert!(matches!(found, Err(Error::MessageNotFound)));
-    }
-    for name in [MessageName::Id(mail.id), MessageName::Request(uuid::Uuid::from_u128(2))] {
-        let found = alive(&world).get_email(&caller(), name.clone(), None).await;
-        assert!(found.is_ok());
-        let found = alive(&world).get_email(&other, name, None).await;
-        assert!(matches!(found, Err(Error::MessageNotFound)));
-    }
-}
-
-#[tokio::test]
 async fn what_sends_nothing_spends_nothing() {
     let world = World::new();
     let to = ["+14255550120", "+14255550128"];
@@ -131,6 +111,26 @@ async fn what_sends_nothing_spends_nothing() {
     assert!(twice.0.is_ok() != twice.1.is_ok(), "one of them is running");
     assert_eq!((world.spent("sms"), world.spent("email")), (5, 1));
     assert_eq!(world.sms_calls.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn a_message_exists_for_its_own_caller_alone() {
+    let world = World::new();
+    let sms = alive(&world).send_sms(&caller(), sms(1, &["+14255550120"])).await.unwrap();
+    let mail = alive(&world).send_email(&caller(), mail(2)).await.unwrap();
+    let other = Caller::new("other");
+    for name in [MessageName::Id(sms.id), MessageName::Request(uuid::Uuid::from_u128(1))] {
+        let found = alive(&world).get_sms(&caller(), name.clone()).await;
+        assert!(found.is_ok());
+        let found = alive(&world).get_sms(&other, name).await;
+        assert!(matches!(found, Err(Error::MessageNotFound)));
+    }
+    for name in [MessageName::Id(mail.id), MessageName::Request(uuid::Uuid::from_u128(2))] {
+        let found = alive(&world).get_email(&caller(), name.clone(), None).await;
+        assert!(found.is_ok());
+        let found = alive(&world).get_email(&other, name, None).await;
+        assert!(matches!(found, Err(Error::MessageNotFound)));
+    }
 }
 
 #[tokio::test]

@@ -51,7 +51,10 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
         "admin",
         &["auth", "broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"],
     ),
-    ("webhook", &["broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"]),
+    (
+        "webhook",
+        &["auth::jwt", "broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"],
+    ),
     // 6: settings of all components, composed.
     (
         "config",
@@ -110,7 +113,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("chacha20poly1305", &["store::seal"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
     ("rustls", &["acs", "app", "auth", "cli", "emulator", "grpc", "store::redis"]),
-    ("rustls_native_certs", &["acs", "emulator::events", "store::redis"]),
+    ("rustls_native_certs", &["acs", "auth::jwks", "emulator::events", "store::redis"]),
     ("tokio_rustls", &["emulator", "grpc"]),
     ("webpki", &["grpc"]),
     ("rcgen", &["emulator"]),

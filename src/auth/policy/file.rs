@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::case::{Case, Expected, Test};
 use super::text::{Fields, Problem, Reading, Value};
 use crate::auth::UNAUTHENTICATED;
+use crate::auth::jwt::{self, Issuer};
 use crate::broker::policy::{EndUserRule, Patterns, Rate, Rpc, RpcSet, Rules};
 use crate::broker::types::{Scope, ScopeSet, UserId, Validity};
 
@@ -20,20 +21,11 @@ const MAX_CALLERS: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct File {
     /// Who issues the tokens that callers and end users bring.
-    pub issuers: Vec<Issued>,
+    pub issuers: Vec<Issuer>,
     /// Who may call.
     pub callers: Vec<Listed>,
     /// What must be allowed and what must not.
     pub(super) tests: Vec<Test>,
-}
-
-/// An issuer: its name and its table, which belongs to whoever verifies tokens.
-#[derive(Debug, Clone)]
-pub struct Issued {
-    /// What matches call it.
-    pub name: String,
-    /// The whole table.
-    pub table: toml::Table,
 }
 
 /// A caller.
@@ -97,16 +89,21 @@ fn file(reading: &Reading<'_>, text: &str) -> Option<File> {
     let mut file = File::default();
     // Once more as plain values: an issuer's table is read by whoever verifies its tokens.
     let plain: toml::Table = text.parse().unwrap_or_default();
-    for (index, (path, value)) in fields.list("issuers").into_iter().enumerate() {
-        let Some(issuer) = Fields::of(reading, path, value) else { continue };
-        let Some(name) = issuer.required("name") else { continue };
-        if !is_name(name) {
-            reading.problem::<()>(&issuer.span, &issuer.key("name"), BAD_NAME);
-        } else if file.issuers.iter().any(|other| other.name == name) {
-            reading.problem::<()>(&issuer.span, &issuer.key("name"), "is the name of another issuer already");
+    let issuers = fields.list("issuers");
+    for (index, (path, value)) in issuers.iter().enumerate() {
+        let Some(fields) = Fields::of(reading, path.clone(), value) else { continue };
+        let table = plain.get("issuers").and_then(|list| list.get(index)).cloned();
+        if let Some(issuer) = issuer(&fields, table) {
+            file.issuers.push(issuer);
         }
-        let table = plain.get("issuers").and_then(|list| list.get(index)).and_then(toml::Value::as_table);
-        file.issuers.push(Issued { name: name.to_owned(), table: table.cloned().unwrap_or_default() });
+    }
+    // Their places are told only if none is missing in the list.
+    if file.issuers.len() == issuers.len() {
+        for (key, what) in jwt::problems(&file.issuers) {
+            let is_about = |(path, _): &&(String, &Value<'_>)| key.starts_with(&format!("{path}."));
+            let at = issuers.iter().find(is_about).map_or_else(|| fields.span.clone(), |(_, at)| at.span());
+            reading.problem::<()>(&at, &key, what);
+        }
     }
     let mut whose = HashMap::new();
     let callers = fields.list("callers");
@@ -127,6 +124,28 @@ fn file(reading: &Reading<'_>, text: &str) -> Option<File> {
     }
     fields.finish();
     Some(file)
+}
+
+/// One `[[issuers]]`, whose values belong to whoever verifies tokens.
+fn issuer(fields: &Fields<'_, '_>, table: Option<toml::Value>) -> Option<Issuer> {
+    let reading = fields.reading;
+    let name = fields.required("name")?;
+    if !is_name(name) {
+        return reading.problem(&fields.place("name"), &fields.key("name"), BAD_NAME);
+    }
+    let (issuer, audience) = (fields.required("issuer"), fields.required("audience"));
+    for key in ["jwks_url", "jwks_file", "ca_file", "bearer_file", "leeway"] {
+        fields.text(key);
+    }
+    fields.value("algorithms");
+    fields.finish();
+    let known = issuer.is_some() && audience.is_some();
+    let read = known.then(|| table.and_then(|table| table.try_into().ok()));
+    read?.or_else(|| {
+        let what =
+            "must hold texts alone, but for algorithms, a list of those known, and a leeway such as \"30s\"";
+        reading.problem(&fields.span, &fields.path, what)
+    })
 }
 
 const BAD_NAME: &str = "must be 1 to 64 letters, digits, `.`, `_` and `-`";
@@ -151,7 +170,7 @@ fn listed(fields: &Fields<'_, '_>, file: &File, whose: &mut HashMap<Match, Strin
             None
         };
         if let Some(what) = what {
-            reading.problem::<()>(&fields.span, &fields.key("name"), what);
+            reading.problem::<()>(&fields.place("name"), &fields.key("name"), what);
         }
     }
     let mut matches = Vec::new();
@@ -165,8 +184,8 @@ fn listed(fields: &Fields<'_, '_>, file: &File, whose: &mut HashMap<Match, Strin
         }
         matches.push(one);
     }
-    if matches.is_empty() {
-        reading.problem::<()>(&fields.span, &fields.key("match"), "must say who this caller is");
+    if fields.list("match").is_empty() {
+        reading.problem::<()>(&fields.place("match"), &fields.key("match"), "must say who this caller is");
     }
     let (rules, written) = rules(fields, file);
     let rates = rates(fields);
@@ -180,7 +199,7 @@ fn shown_name(name: &str) -> &str {
 
 fn a_match(fields: &Fields<'_, '_>, file: &File) -> Option<Match> {
     let reading = fields.reading;
-    let wrong = |key: &str, what: &str| reading.problem(&fields.span, &fields.key(key), what);
+    let wrong = |key: &'static str, what: &str| reading.problem(&fields.place(key), &fields.key(key), what);
     let (spiffe, dns, mesh) = (fields.text("spiffe"), fields.text("dns"), fields.text("mesh"));
     let (issuer, subject) = (fields.text("issuer"), fields.text("subject"));
     fields.finish();
@@ -266,7 +285,7 @@ fn rules(fields: &Fields<'_, '_>, file: &File) -> (Rules, Written) {
         None | Some("own") => false,
         Some("all") => true,
         Some(_) => reading
-            .problem(&fields.span, &fields.key("events"), "must be \"own\" or \"all\"")
+            .problem(&fields.place("events"), &fields.key("events"), "must be \"own\" or \"all\"")
             .unwrap_or(false),
     };
     let claim = fields.text("user_claim");
@@ -277,7 +296,7 @@ fn rules(fields: &Fields<'_, '_>, file: &File) -> (Rules, Written) {
         }
         Some(_) => {
             let what = "must be the name of one of [[issuers]]";
-            reading.problem::<()>(&fields.span, &fields.key("user_token"), what);
+            reading.problem::<()>(&fields.place("user_token"), &fields.key("user_token"), what);
         }
         None if claim.is_some() => {
             reading.problem::<()>(
@@ -344,7 +363,8 @@ fn rates(fields: &Fields<'_, '_>) -> Vec<(RpcSet, Rate)> {
 /// One `[[tests]]`.
 fn test(fields: &Fields<'_, '_>, file: &File) -> Option<Test> {
     let reading = fields.reading;
-    let wrong = |key: &str, what: &str| reading.problem::<()>(&fields.span, &fields.key(key), what);
+    let wrong =
+        |key: &'static str, what: &str| reading.problem::<()>(&fields.place(key), &fields.key(key), what);
     let caller = fields.required("caller");
     if caller.is_some_and(|name| !file.callers.iter().any(|listed| listed.name == name)) {
         wrong("caller", "must be the name of one of [[callers]]");

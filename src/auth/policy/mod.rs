@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use self::case::{BadCase, Case, Step};
-pub use self::file::{File, Issued, Listed, Match};
+pub use self::file::{File, Listed, Match};
 pub use self::text::Problem;
 use super::shadow::Shadow;
 use super::{Callers, Certificate, Principal};
@@ -198,3 +198,6 @@ impl Table {
         found.all(|other| other == first).then_some(*first)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,8 +141,16 @@ impl<'r, 't> Fields<'r, 't> {
     }
 
     pub(super) fn value(&self, key: &'static str) -> Option<&'r Value<'t>> {
-        self.known.borrow_mut().push(key);
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&key) {
+            known.push(key);
+        }
         self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key).map(|(_, value)| value)
+    }
+
+    /// Where the value of a key stands; where the table begins, if it is not there.
+    pub(super) fn place(&self, key: &'static str) -> Range<usize> {
+        self.value(key).map_or_else(|| self.span.clone(), Spanned::span)
     }
 
     /// Notes a problem with one of the keys.

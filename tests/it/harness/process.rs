@@ -79,6 +79,12 @@ impl Emulator {
         serde_json::from_str(&get(address, &format!("/_emulator/{path}")).await).unwrap()
     }
 
+    /// What its ready file says under this name.
+    pub(crate) fn ready(&self, name: &str) -> String {
+        let file = std::fs::read_to_string(self.folder.path().join("ready.json")).unwrap();
+        serde_json::from_str::<Value>(&file).unwrap()[name].as_str().unwrap().to_owned()
+    }
+
     /// Its whole control API.
     pub(crate) fn api(&self) -> Control {
         Control::at(format!("http://{}", self.address.trim_start_matches("http://")))
@@ -178,6 +184,25 @@ impl Broker {
     pub(crate) async fn admin(&self) -> String {
         let address = format!("127.0.0.1:{}", self.admin_port);
         get(&address, "/metrics").await + &get(&address, "/readyz").await
+    }
+
+    /// What its admin endpoint shows there.
+    pub(crate) async fn shown(&self, path: &str) -> String {
+        get(&format!("127.0.0.1:{}", self.admin_port), path).await
+    }
+
+    /// What `acs-broker doctor` says with this broker's settings, and its exit code.
+    pub(crate) fn doctor(&self) -> (Option<i32>, String) {
+        let mut command = binary();
+        command.arg("doctor").envs(self.environment.iter().map(|(key, value)| (key, value)));
+        let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    }
+
+    /// A page of its admin endpoint that is JSON.
+    pub(crate) async fn admin_page(&self, path: &str) -> Value {
+        serde_json::from_str(&get(&format!("127.0.0.1:{}", self.admin_port), path).await).unwrap()
     }
 
     /// Everything it logged.
