@@ -21,6 +21,7 @@ mod messaging_intake;
 mod messaging_kills;
 mod messaging_limits;
 mod messaging_sdk;
+mod messaging_unknown;
 mod outage;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
