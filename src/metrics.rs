@@ -63,6 +63,12 @@ struct OperationLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnopenedLabels {
+    kind: &'static str,
+    why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
 }
@@ -94,7 +100,10 @@ pub struct Metrics {
     upstream: Timings<OperationLabels>,
     store: Timings<OperationLabels>,
     store_available: Gauge<f64, AtomicU64>,
+    store_unopened: Family<UnopenedLabels, Counter>,
     credential_refused: Gauge,
+    tokens_of_other_keys: Gauge,
+    tokens_reissued: Counter,
     messages: Family<MessageLabels, Counter>,
     budget_remaining: Family<BucketLabels, Gauge>,
     webhook_requests: Family<OutcomeLabels, Counter>,
@@ -174,11 +183,30 @@ impl Metrics {
             store_available.clone(),
         );
         store_available.set(1.0);
+        let store_unopened = Family::default();
+        own.register(
+            "store_unopened",
+            "What the store holds and nobody can open, by kind (token, message, event, outcome) and why: no_key, \
+             damaged, plain (see docs/operations.md)",
+            store_unopened.clone(),
+        );
         let credential_refused = Gauge::default();
         own.register(
             "acs_credential_refused",
             "1 while ACS refuses the broker's credential, else 0; page somebody",
             credential_refused.clone(),
+        );
+        let tokens_of_other_keys = Gauge::default();
+        own.register(
+            "tokens_of_other_keys",
+            "Cached tokens of other keys than the one in use, after the last walk over them (docs/operations.md)",
+            tokens_of_other_keys.clone(),
+        );
+        let tokens_reissued = Counter::default();
+        own.register(
+            "tokens_reissued",
+            "Cached tokens of other keys that were replaced by such a walk",
+            tokens_reissued.clone(),
         );
         let messages = Family::default();
         own.register(
@@ -252,7 +280,10 @@ impl Metrics {
             upstream,
             store,
             store_available,
+            store_unopened,
             credential_refused,
+            tokens_of_other_keys,
+            tokens_reissued,
             messages,
             budget_remaining,
             webhook_requests,
@@ -324,6 +355,11 @@ impl Metrics {
         self.store_available.set(if yes { 1.0 } else { 0.0 });
     }
 
+    /// Something in the store did not open.
+    pub fn store_unopened(&self, kind: &'static str, why: &'static str) {
+        self.store_unopened.get_or_create(&UnopenedLabels { kind, why }).inc();
+    }
+
     /// Whether ACS refuses the credential.
     pub fn credential_refused(&self, yes: bool) {
         self.credential_refused.set(i64::from(yes));
@@ -332,6 +368,16 @@ impl Metrics {
     /// Whether ACS refuses the credential, as last said.
     pub fn is_credential_refused(&self) -> bool {
         self.credential_refused.get() != 0
+    }
+
+    /// How many cached tokens of other keys than the one in use are left.
+    pub fn tokens_of_other_keys(&self, count: u64) {
+        self.tokens_of_other_keys.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A cached token of another key was replaced.
+    pub fn token_reissued(&self) {
+        self.tokens_reissued.inc();
     }
 
     /// ACS told the outcome of a message.
@@ -430,6 +476,7 @@ mod tests {
         metrics.surplus_identity("o");
         metrics.upstream_call("o", "o", Duration::ZERO);
         metrics.store_command("o", "o", Duration::ZERO);
+        metrics.store_unopened("k", "w");
         metrics.message("c", "s");
         metrics.budget("b", 1);
         metrics.webhook_request("o");

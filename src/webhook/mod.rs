@@ -6,6 +6,8 @@
 //! bodies, the shape of the JSON. Run by `app`.
 
 mod caller;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 #[cfg(test)]
 mod entra_tests;
 mod read;

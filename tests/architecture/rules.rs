@@ -105,8 +105,12 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["grpc", "admin", "emulator", "listener", "webhook"]),
     ("http", &["acs", "auth", "grpc", "admin", "emulator", "webhook"]),
     ("http_body_util", &["acs", "grpc", "admin", "emulator", "webhook"]),
+    // Signing in at Entra.
+    ("azure_core", &["acs::credential::entra"]),
+    ("azure_identity", &["acs::credential::entra"]),
     // Cryptography.
     ("hmac", &["acs", "auth", "emulator", "store"]),
+    ("chacha20poly1305", &["store::seal"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
     ("rustls", &["acs", "app", "auth", "cli", "emulator", "grpc", "store::redis"]),
     ("rustls_native_certs", &["acs", "auth::jwks", "emulator::events", "store::redis"]),
@@ -120,7 +124,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config", "auth::policy", "auth::shadow"]),
     ("serde_path_to_error", &["config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
-    ("time", &["acs", "clock", "emulator", "cli", "webhook"]),
+    ("time", &["acs", "app", "clock", "emulator", "cli", "webhook"]),
     // The rim.
     ("clap", &["cli"]),
     ("tracing_subscriber", &["telemetry"]),

@@ -141,6 +141,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if eq (int .Values.ports.grpc) (int .Values.ports.admin) }}
 {{- $problems = append $problems "ports: grpc and admin must differ" }}
 {{- end }}
+{{- if and .Values.tls.clientCaSecret (not .Values.tls.existingSecret) }}
+{{- $problems = append $problems "tls.existingSecret: name the Secret with the server's certificate; without TLS no client certificate (tls.clientCaSecret) can be asked for" }}
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+{{- if has (int .Values.ports.probe) (list (int .Values.ports.grpc) (int .Values.ports.admin)) }}
+{{- $problems = append $problems "ports: probe must differ from grpc and admin" }}
+{{- end }}
+{{- if and .Values.webhook.enabled (eq (int .Values.ports.probe) (int .Values.ports.webhook)) }}
+{{- $problems = append $problems "ports: probe must differ from webhook" }}
+{{- end }}
+{{- end }}
 {{- if .Values.webhook.enabled }}
 {{- if not .Values.webhook.existingSecret }}
 {{- $problems = append $problems "webhook.existingSecret: name the Secret that holds what Event Grid must bring (key webhook.key); without it anybody could forge delivery reports" }}
