@@ -6,10 +6,10 @@
 //! bodies, the shape of the JSON. Run by `app`.
 
 mod caller;
-#[cfg(any(fuzzing, test))]
-pub mod fuzzing;
 #[cfg(test)]
 mod entra_tests;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod read;
 mod server;
 mod shape;
