@@ -39,6 +39,12 @@ struct WhatLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShadowLabels {
+    rpc: &'static str,
+    permission: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BucketLabels {
     bucket: &'static str,
 }
@@ -86,6 +92,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     rpcs: Timings<RpcLabels>,
     rpcs_in_flight: Gauge,
+    connections_open: Gauge,
+    connections_ended: Family<ReasonLabels, Counter>,
     errors: Family<ReasonLabels, Counter>,
     token_decisions: Family<OutcomeLabels, Counter>,
     surplus_identities: Family<OutcomeLabels, Counter>,
@@ -94,12 +102,15 @@ pub struct Metrics {
     store_available: Gauge<f64, AtomicU64>,
     store_unopened: Family<UnopenedLabels, Counter>,
     credential_refused: Gauge,
+    tokens_of_other_keys: Gauge,
+    tokens_reissued: Counter,
     messages: Family<MessageLabels, Counter>,
     budget_remaining: Family<BucketLabels, Gauge>,
     webhook_requests: Family<OutcomeLabels, Counter>,
     webhook_events: Family<EventLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     reload_failed: Family<WhatLabels, Gauge>,
+    shadow_refusals: Family<ShadowLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -122,6 +133,18 @@ impl Metrics {
         let own = registry.sub_registry_with_prefix("acs_broker");
         let rpcs_in_flight = Gauge::default();
         own.register("rpcs_in_flight", "RPCs that are being worked on", rpcs_in_flight.clone());
+        let connections_open = Gauge::default();
+        own.register(
+            "connections_open",
+            "Connections of the gRPC port, those that still begin among them",
+            connections_open.clone(),
+        );
+        let connections_ended = Family::default();
+        own.register(
+            "connections_ended",
+            "Connections the broker refused or ended: peer_limit, crowded_out, tls, not_http2, slow, age, idle, certificate",
+            connections_ended.clone(),
+        );
         let errors = Family::default();
         own.register("errors", "Errors answered to callers, by reason (docs/errors.md)", errors.clone());
         let token_decisions = Family::default();
@@ -170,6 +193,18 @@ impl Metrics {
             "1 while ACS refuses the broker's credential, else 0; page somebody",
             credential_refused.clone(),
         );
+        let tokens_of_other_keys = Gauge::default();
+        own.register(
+            "tokens_of_other_keys",
+            "Cached tokens of other keys than the one in use, after the last walk over them (docs/operations.md)",
+            tokens_of_other_keys.clone(),
+        );
+        let tokens_reissued = Counter::default();
+        own.register(
+            "tokens_reissued",
+            "Cached tokens of other keys that were replaced by such a walk",
+            tokens_reissued.clone(),
+        );
         let messages = Family::default();
         own.register(
             "messages",
@@ -206,10 +241,18 @@ impl Metrics {
             "1 while a file cannot be used and what was read before stays in force, else 0",
             reload_failed.clone(),
         );
+        let shadow_refusals = Family::default();
+        own.register(
+            "shadow_refusals",
+            "What the policy would refuse if auth.shadow were off, by RPC and kind of permission; `caller` is the caller itself",
+            shadow_refusals.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             rpcs,
             rpcs_in_flight,
+            connections_open,
+            connections_ended,
             errors,
             token_decisions,
             surplus_identities,
@@ -218,12 +261,15 @@ impl Metrics {
             store_available,
             store_unopened,
             credential_refused,
+            tokens_of_other_keys,
+            tokens_reissued,
             messages,
             budget_remaining,
             webhook_requests,
             webhook_events,
             reloads,
             reload_failed,
+            shadow_refusals,
         }
     }
 
@@ -238,6 +284,21 @@ impl Metrics {
         let labels =
             RpcLabels { rpc_system_name: "grpc", rpc_method: method, rpc_response_status_code: code };
         self.rpcs.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        self.connections_open.inc();
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&self) {
+        self.connections_open.dec();
+    }
+
+    /// A connection was refused, or is asked to end before its peer wanted it.
+    pub fn connection_ended(&self, reason: &'static str) {
+        self.connections_ended.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// An error went to a caller.
@@ -285,6 +346,16 @@ impl Metrics {
         self.credential_refused.get() != 0
     }
 
+    /// How many cached tokens of other keys than the one in use are left.
+    pub fn tokens_of_other_keys(&self, count: u64) {
+        self.tokens_of_other_keys.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A cached token of another key was replaced.
+    pub fn token_reissued(&self) {
+        self.tokens_reissued.inc();
+    }
+
     /// ACS told the outcome of a message.
     pub fn message(&self, channel: &'static str, state: &'static str) {
         self.messages.get_or_create(&MessageLabels { channel, state }).inc();
@@ -310,6 +381,11 @@ impl Metrics {
         let outcome = if well { "ok" } else { "failed" };
         self.reloads.get_or_create(&ReloadLabels { what, outcome }).inc();
         self.reload_failed.get_or_create(&WhatLabels { what }).set(i64::from(!well));
+    }
+
+    /// Shadow mode let something in that would be refused.
+    pub fn shadow_refusal(&self, rpc: &'static str, permission: &'static str) {
+        self.shadow_refusals.get_or_create(&ShadowLabels { rpc, permission }).inc();
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -355,6 +431,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.rpc_started();
         metrics.rpc_finished("m", "OK", Duration::ZERO);
+        metrics.connection_ended("r");
         metrics.error("r");
         metrics.token_decision("o");
         metrics.surplus_identity("o");
@@ -366,6 +443,7 @@ mod tests {
         metrics.webhook_request("o");
         metrics.webhook_event("k", "o");
         metrics.reloaded("w", true);
+        metrics.shadow_refusal("r", "p");
         let text = metrics.render();
         let mut page = String::from(
             "# Metrics\n\n<!-- Generated from src/metrics.rs by a test. Rewrite it with: \

@@ -94,7 +94,7 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
     let table: &[(&str, &str)] = &[
         (
             "[server]\naddress = \"0.0.0.0:50051\"",
-            "server.address is not a loopback address, and callers are not authenticated; listen on 127.0.0.1, or \
+            "server.address is not a loopback address, and callers need not authenticate; listen on 127.0.0.1, or \
              set auth.allow_off_loopback = true behind a mesh or a network policy (file F)",
         ),
         (

@@ -44,7 +44,7 @@ const MAX_MAIL_BYTES: usize = 16 * 1024 * 1024;
 const MAX_CHAT_BYTES: usize = 256 * 1024;
 
 /// A service whose speed does not matter.
-type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+pub(super) type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// Everything that answers calls.
 pub(crate) struct Server {
@@ -195,7 +195,7 @@ impl Server {
 }
 
 /// The gRPC specification wants 415 for other content; other methods than POST are not gRPC either.
-fn refuse_other_than_grpc<B>(request: &Request<B>) -> Option<Response<Body>> {
+pub(super) fn refuse_other_than_grpc<B>(request: &Request<B>) -> Option<Response<Body>> {
     let is_grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
     let refused = if request.method() != HttpMethod::POST {
         StatusCode::METHOD_NOT_ALLOWED

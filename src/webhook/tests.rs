@@ -177,7 +177,7 @@ impl Rig {
 }
 
 fn caller() -> Caller {
-    Caller::new("shop")
+    Caller::unlimited("shop")
 }
 
 fn status(answer: &str) -> u16 {

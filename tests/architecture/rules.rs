@@ -102,6 +102,9 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["grpc", "admin", "emulator", "listener", "webhook"]),
     ("http", &["acs", "auth", "grpc", "admin", "emulator", "webhook"]),
     ("http_body_util", &["acs", "grpc", "admin", "emulator", "webhook"]),
+    // Signing in at Entra.
+    ("azure_core", &["acs::credential::entra"]),
+    ("azure_identity", &["acs::credential::entra"]),
     // Cryptography.
     ("hmac", &["acs", "auth", "emulator", "store"]),
     ("chacha20poly1305", &["store::seal"]),
@@ -109,15 +112,16 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["acs", "app", "auth", "cli", "emulator", "grpc", "store::redis"]),
     ("rustls_native_certs", &["acs", "emulator::events", "store::redis"]),
     ("tokio_rustls", &["emulator", "grpc"]),
+    ("webpki", &["grpc"]),
     ("rcgen", &["emulator"]),
     // Stores.
     ("redis", &["store::redis"]),
     ("redb", &["store::embedded"]),
     // Formats with one reader.
-    ("toml", &["config"]),
+    ("toml", &["config", "auth::policy", "auth::shadow"]),
     ("serde_path_to_error", &["config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
-    ("time", &["acs", "clock", "emulator", "cli", "webhook"]),
+    ("time", &["acs", "app", "clock", "emulator", "cli", "webhook"]),
     // The rim.
     ("clap", &["cli"]),
     ("tracing_subscriber", &["telemetry"]),

@@ -324,7 +324,13 @@ async fn by_watches(seen: &mut Seen) {
     let received = |number: usize, text: String| {
         let (from, to) = ("+14255550199".to_owned(), NUMBER.to_owned());
         let happened = Happened::SmsReceived { upstream_id: format!("in-{number}"), from, to, text };
-        MessageEvent { id: format!("event-{number}"), at: SystemClock.now(), message: None, happened }
+        MessageEvent {
+            id: format!("event-{number}"),
+            at: SystemClock.now(),
+            message: None,
+            caller: None,
+            happened,
+        }
     };
     let mut watch = rig.events().watch_events(v1::WatchEventsRequest::default()).await.unwrap().into_inner();
     rig.messaging.take_in(received(0, "hello".into())).await.unwrap();

@@ -215,6 +215,10 @@ impl TokenCache for MapStore {
         })
         .await
     }
+
+    async fn keys_of(&self, user: &UserId) -> Result<Vec<TokenKey>, StoreError> {
+        self.step(|maps| maps.tokens.keys().filter(|(of, _)| of == user).map(|(_, key)| *key).collect()).await
+    }
 }
 
 #[async_trait]
@@ -469,7 +473,7 @@ pub(super) fn world_with(brokers: usize, delays: Delays) -> World {
 }
 
 pub(super) fn caller() -> &'static Caller {
-    static CALLER: std::sync::LazyLock<Caller> = std::sync::LazyLock::new(|| Caller::new("simulation"));
+    static CALLER: std::sync::LazyLock<Caller> = std::sync::LazyLock::new(|| Caller::unlimited("simulation"));
     &CALLER
 }
 
