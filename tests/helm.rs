@@ -290,6 +290,9 @@ const DECIDED_BY_THE_CHART: &[&str] = &[
     "store.redis.password_file",
     "store.redis.url",
     "store.redis.url_file",
+    "store.seal.hash_key",
+    "store.seal.hash_key_file",
+    "store.seal.keys_file",
     "webhook.address",
     "webhook.secret",
     "webhook.secret_file",
@@ -308,6 +311,7 @@ fn the_chart_offers_every_setting_of_the_broker() {
         let section = match section.as_str() {
             "redis" => "store.redis",
             "mesh" => "auth.mesh",
+            "seal" => "store.seal",
             "sms" => "messages.sms",
             "email" => "messages.email",
             section => section,

@@ -65,6 +65,14 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if and (eq .Values.store.backend "redis") .Values.store.redis.existingSecret .Values.store.redis.urlKey (not .Values.store.redis.url) }}yes{{ end }}
 {{- end }}
 
+{{- define "acs-broker.sealKeys" -}}
+{{- if and .Values.store.seal.existingSecret .Values.store.seal.keysKey }}yes{{ end }}
+{{- end }}
+
+{{- define "acs-broker.hashKey" -}}
+{{- if and .Values.store.seal.existingSecret .Values.store.seal.hashKeyKey }}yes{{ end }}
+{{- end }}
+
 {{- define "acs-broker.redisPasswordFromSecret" -}}
 {{- if and (eq .Values.store.backend "redis") .Values.store.redis.existingSecret .Values.store.redis.passwordKey }}yes{{ end }}
 {{- end }}
