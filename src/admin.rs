@@ -1,4 +1,5 @@
-//! The admin endpoint over HTTP: `/livez`, `/readyz`, `/metrics`. For kubelet, Prometheus and people on call.
+//! The admin endpoint over HTTP: `/livez`, `/readyz`, `/metrics`, and in shadow mode `/policy/seen`. For kubelet,
+//! Prometheus and people on call.
 //!
 //! It shows states and counts, never a user id, a token or an address, and changes nothing. Everything is bounded:
 //! connections, their life, the head of a request. A request with a body is not read.
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::shadow::Shadow;
 use crate::listener::{self, Limits};
 use crate::metrics::Metrics;
 
@@ -149,14 +151,16 @@ impl Readiness {
 struct Shown {
     metrics: Metrics,
     readiness: Readiness,
+    shadow: Option<Arc<Shadow>>,
 }
 
-fn router(metrics: Metrics, readiness: Readiness) -> Router {
+fn router(shown: Shown) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
-        .with_state(Shown { metrics, readiness })
+        .route("/policy/seen", get(policy_seen))
+        .with_state(shown)
 }
 
 async fn readyz(State(shown): State<Shown>) -> Response {
@@ -170,14 +174,25 @@ async fn render(State(shown): State<Shown>) -> Response {
     ([(header::CONTENT_TYPE, OPEN_METRICS)], shown.metrics.render()).into_response()
 }
 
+/// The policy that allows just what callers have used.
+async fn policy_seen(State(shown): State<Shown>) -> Response {
+    match &shown.shadow {
+        Some(shadow) => {
+            ([(header::CONTENT_TYPE, "application/toml; charset=utf-8")], shadow.policy()).into_response()
+        }
+        None => (StatusCode::NOT_FOUND, "auth.shadow is off\n").into_response(),
+    }
+}
+
 /// Serves until `shutdown`, then lets answers under way finish.
 pub async fn serve(
     listener: TcpListener,
     metrics: Metrics,
     readiness: Readiness,
+    shadow: Option<Arc<Shadow>>,
     shutdown: CancellationToken,
 ) {
-    let service = TowerToHyperService::new(router(metrics, readiness));
+    let service = TowerToHyperService::new(router(Shown { metrics, readiness, shadow }));
     let limits = Limits {
         connections: MAX_CONNECTIONS,
         head: HEAD_TIMEOUT,
@@ -206,7 +221,7 @@ mod tests {
         let (address, readiness, metrics) =
             (listener.local_addr().unwrap(), Readiness::new(), Metrics::new());
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, metrics.clone(), readiness.clone(), stop.clone()));
+        tokio::spawn(serve(listener, metrics.clone(), readiness.clone(), None, stop.clone()));
         Admin { address, readiness, metrics, _stop: stop.drop_guard() }
     }
 

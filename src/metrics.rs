@@ -39,6 +39,12 @@ struct WhatLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShadowLabels {
+    rpc: &'static str,
+    permission: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BucketLabels {
     bucket: &'static str,
 }
@@ -80,6 +86,8 @@ pub struct Metrics {
     registry: Arc<Registry>,
     rpcs: Timings<RpcLabels>,
     rpcs_in_flight: Gauge,
+    connections_open: Gauge,
+    connections_ended: Family<ReasonLabels, Counter>,
     errors: Family<ReasonLabels, Counter>,
     token_decisions: Family<OutcomeLabels, Counter>,
     surplus_identities: Family<OutcomeLabels, Counter>,
@@ -96,6 +104,7 @@ pub struct Metrics {
     bearer_tokens: Family<OutcomeLabels, Counter>,
     jwks_fetches: Family<OutcomeLabels, Counter>,
     jwks_failing: Gauge,
+    shadow_refusals: Family<ShadowLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -118,6 +127,18 @@ impl Metrics {
         let own = registry.sub_registry_with_prefix("acs_broker");
         let rpcs_in_flight = Gauge::default();
         own.register("rpcs_in_flight", "RPCs that are being worked on", rpcs_in_flight.clone());
+        let connections_open = Gauge::default();
+        own.register(
+            "connections_open",
+            "Connections of the gRPC port, those that still begin among them",
+            connections_open.clone(),
+        );
+        let connections_ended = Family::default();
+        own.register(
+            "connections_ended",
+            "Connections the broker refused or ended: peer_limit, crowded_out, tls, not_http2, slow, age, idle, certificate",
+            connections_ended.clone(),
+        );
         let errors = Family::default();
         own.register("errors", "Errors answered to callers, by reason (docs/errors.md)", errors.clone());
         let token_decisions = Family::default();
@@ -213,10 +234,18 @@ impl Metrics {
             "Sources of issuers' keys that could not be fetched the last time; page somebody within a day",
             jwks_failing.clone(),
         );
+        let shadow_refusals = Family::default();
+        own.register(
+            "shadow_refusals",
+            "What the policy would refuse if auth.shadow were off, by RPC and kind of permission; `caller` is the caller itself",
+            shadow_refusals.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             rpcs,
             rpcs_in_flight,
+            connections_open,
+            connections_ended,
             errors,
             token_decisions,
             surplus_identities,
@@ -233,6 +262,7 @@ impl Metrics {
             bearer_tokens,
             jwks_fetches,
             jwks_failing,
+            shadow_refusals,
         }
     }
 
@@ -247,6 +277,21 @@ impl Metrics {
         let labels =
             RpcLabels { rpc_system_name: "grpc", rpc_method: method, rpc_response_status_code: code };
         self.rpcs.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        self.connections_open.inc();
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&self) {
+        self.connections_open.dec();
+    }
+
+    /// A connection was refused, or is asked to end before its peer wanted it.
+    pub fn connection_ended(&self, reason: &'static str) {
+        self.connections_ended.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// An error went to a caller.
@@ -331,6 +376,11 @@ impl Metrics {
         self.jwks_failing.inc_by(more);
     }
 
+    /// Shadow mode let something in that would be refused.
+    pub fn shadow_refusal(&self, rpc: &'static str, permission: &'static str) {
+        self.shadow_refusals.get_or_create(&ShadowLabels { rpc, permission }).inc();
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -374,6 +424,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.rpc_started();
         metrics.rpc_finished("m", "OK", Duration::ZERO);
+        metrics.connection_ended("r");
         metrics.error("r");
         metrics.token_decision("o");
         metrics.surplus_identity("o");
@@ -386,6 +437,7 @@ mod tests {
         metrics.reloaded("w", true);
         metrics.bearer_token("o");
         metrics.jwks_fetch("o");
+        metrics.shadow_refusal("r", "p");
         let text = metrics.render();
         let mut page = String::from(
             "# Metrics\n\n<!-- Generated from src/metrics.rs by a test. Rewrite it with: \

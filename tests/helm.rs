@@ -144,7 +144,16 @@ fn combinations_that_cannot_work_are_refused_with_the_mend() {
         ("redis-url", "shutdown.terminationGracePeriodSeconds=25", "must be longer than drainSeconds"),
         ("autoscaled", "autoscaling.minReplicas=31", "autoscaling.minReplicas: is more than maxReplicas"),
         ("redis-url", "ports.admin=50051", "ports: grpc and admin must differ"),
+        ("policy", "auth.policy=", "auth.policy: mode policy needs one"),
+        (
+            "policy",
+            "auth.existingPolicyConfigMap=x",
+            "auth.existingPolicyConfigMap: and auth.policy are both set",
+        ),
+        ("policy", "auth.allowOffLoopback=false", "auth.shadow: lets in whom the policy would refuse"),
         ("webhook", "webhook.existingSecret=", "webhook.existingSecret: name the Secret"),
+        ("webhook-entra", "webhook.entra.tenant=", "webhook.existingSecret: name the Secret"),
+        ("webhook-entra", "webhook.entra.audience=", "webhook.entra.audience: name the application"),
         ("webhook", "ports.webhook=8081", "ports: webhook must differ from grpc and admin"),
     ] {
         let values = format!("tests/helm/values/{set}.yaml");
@@ -261,6 +270,8 @@ const DECIDED_BY_THE_CHART: &[&str] = &[
     "admin.address",
     "auth.allow_off_loopback",
     "auth.mode",
+    "auth.policy_file",
+    "auth.shadow",
     "server.address",
     "server.drain_timeout",
     "store.backend",
@@ -270,6 +281,10 @@ const DECIDED_BY_THE_CHART: &[&str] = &[
     "store.redis.url",
     "store.redis.url_file",
     "webhook.address",
+    "webhook.entra_app",
+    "webhook.entra_audience",
+    "webhook.entra_authority",
+    "webhook.entra_tenant",
     "webhook.secret",
     "webhook.secret_file",
 ];
@@ -358,6 +373,31 @@ async fn the_rendered_process_takes_events_of_those_who_know_the_secret() {
     assert!(without.starts_with("HTTP/1.1 401"), "{without}");
     let with = pod.posts("known to Event Grid alone").await;
     assert!(with.starts_with("HTTP/1.1 200"), "{with}");
+    pod.stops_when_told().await;
+}
+
+#[test]
+fn a_change_of_the_policy_reaches_running_pods_and_restarts_none() {
+    let values = ["--values", "tests/helm/values/policy.yaml"];
+    let before = template(&values).unwrap();
+    let after = template(&[&values[..], &["--set", "auth.policy=# nobody"]].concat()).unwrap();
+    assert_ne!(before.file("policy.toml"), after.file("policy.toml"));
+    assert_eq!(before.one("Deployment"), after.one("Deployment"));
+    let own = ["--set", "auth.policy=,auth.existingPolicyConfigMap=ours"];
+    let own = template(&[&values[..], &own].concat()).unwrap();
+    assert!(own.file("policy.toml").is_none(), "an existing one is used, not made");
+    assert!(own.one("Deployment").to_string().contains("\"name\":\"ours\""));
+}
+
+#[tokio::test]
+async fn the_rendered_process_serves_with_its_policy() {
+    let redis = RedisServer::start();
+    let url = format!("store.redis.url={}", redis.url());
+    let values = ["--values", "tests/helm/values/policy.yaml", "--set", &url];
+    let mut pod = Pod::start(&values, "unused", "unused").await;
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        pod.passes(probe).await;
+    }
     pod.stops_when_told().await;
 }
 

@@ -3,6 +3,7 @@
 //! The one place that knows every part. It binds no socket by surprise and reads no signal: listeners and the wish to
 //! stop come from outside, so that tests run a whole server in their own process.
 
+mod access;
 #[cfg(feature = "emulator")]
 pub mod dev;
 mod messages;
@@ -21,14 +22,17 @@ use self::upstream::Upstream;
 use crate::acs;
 use crate::admin::{self, Readiness};
 use crate::auth::Gate;
+use crate::auth::policy::BadPolicy;
+use crate::auth::shadow::Shadow;
 use crate::broker::Broker;
 use crate::broker::ports::Stores;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::grpc::{self, Cores, Health};
+use crate::grpc::{self, Cores, Doors, Health};
 use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
+use crate::reload::{self, Reloadable};
 use crate::{store, webhook};
 
 /// How long work that outlived its callers may go on after the last call has ended.
@@ -48,6 +52,14 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The files of TLS cannot be used. `config` has checked them before.
+    #[error("server.{key} {what}")]
+    Tls {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
     /// Whoever reaches the webhook could forge events.
     #[error(
         "webhook.address {address} can be reached from other machines, and neither webhook.secret nor webhook.entra_tenant is set"
@@ -56,6 +68,9 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
+    /// The policy is none.
+    #[error(transparent)]
+    Policy(#[from] BadPolicy),
     /// The connection string is none. `config` has checked it before.
     #[error("acs.connection_string {0}")]
     ConnectionString(#[from] acs::ConnectionStringError),
@@ -97,6 +112,8 @@ pub enum RunError {
 pub struct Listeners {
     /// For the API.
     pub grpc: TcpListener,
+    /// For health alone in plain text, if it has a port of its own.
+    pub probe: Option<TcpListener>,
     /// For the admin endpoint.
     pub admin: TcpListener,
     /// For events, if any are taken in.
@@ -111,8 +128,13 @@ impl Listeners {
             Some(address) => Some(bind(address, "webhook.address").await?),
             None => None,
         };
+        let probe = match config.server.probe_address {
+            Some(address) => Some(bind(address, "server.probe_address").await?),
+            None => None,
+        };
         Ok(Self {
             grpc: bind(config.server.address, "--grpc-addr or server.address").await?,
+            probe,
             admin: bind(config.admin.address, "--admin-addr or admin.address").await?,
             webhook,
         })
@@ -121,6 +143,11 @@ impl Listeners {
     /// Where the API is served, port filled in.
     pub fn grpc_addr(&self) -> Option<SocketAddr> {
         self.grpc.local_addr().ok()
+    }
+
+    /// Where health alone is served, port filled in.
+    pub fn probe_addr(&self) -> Option<SocketAddr> {
+        self.probe.as_ref()?.local_addr().ok()
     }
 
     /// Where the admin endpoint is served, port filled in.
@@ -149,7 +176,11 @@ pub struct App {
     webhook: webhook::Settings,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
+    tls: Option<Arc<grpc::Tls>>,
     gate: Arc<Gate>,
+    /// What is made of files that may change.
+    reloadables: Vec<Arc<dyn Reloadable>>,
+    shadow: Option<Arc<Shadow>>,
     metrics: Metrics,
     readiness: Readiness,
 }
@@ -160,6 +191,8 @@ impl App {
         // One provider of cryptography for all; a second call finds it in place.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let metrics = Metrics::new();
+        let access = access::build(&config.auth, &clock, &metrics)?;
+        let tls = grpc::Tls::open(&config.server.tls).map_err(|(key, what)| StartError::Tls { key, what })?;
         let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
         let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
@@ -199,7 +232,10 @@ impl App {
             webhook: config.webhook.clone(),
             clock,
             server: config.server.clone(),
-            gate: Arc::new(config.auth.gate()),
+            gate: Arc::new(access.gate),
+            reloadables: access.reloadables,
+            shadow: access.shadow,
+            tls: tls.map(Arc::new),
             metrics,
             readiness: Readiness::new(),
         })
@@ -234,8 +270,22 @@ impl App {
     ///
     /// Ends at the latest `server.drain_timeout` and a few seconds after `shutdown`.
     pub async fn run(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { broker, messaging, chat, tasks, stores, webhook, clock, server, gate, metrics, readiness } =
-            self;
+        let Self {
+            broker,
+            messaging,
+            chat,
+            tasks,
+            stores,
+            webhook,
+            clock,
+            server,
+            tls,
+            gate,
+            reloadables,
+            shadow,
+            metrics,
+            readiness,
+        } = self;
         // Only the core holds the store from here on.
         drop(stores);
         let (health, watching, admin_stop) =
@@ -247,6 +297,7 @@ impl App {
             listeners.admin,
             metrics.clone(),
             readiness.clone(),
+            shadow,
             admin_stop.clone(),
         ));
         let watch = tokio::spawn(readiness::watch(
@@ -256,6 +307,9 @@ impl App {
             health.clone(),
             watching.clone(),
         ));
+        let followed = tls.iter().map(|tls| Arc::clone(tls) as Arc<dyn Reloadable>);
+        let reloadables = followed.chain(reloadables).collect();
+        let reloading = tokio::spawn(reload::follow(reloadables, metrics.clone(), watching.clone()));
         let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
         let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
         // It ends with the calls: a report that is not taken in now is brought again.
@@ -283,7 +337,7 @@ impl App {
         };
 
         let serving = grpc::serve(
-            listeners.grpc,
+            Doors { api: listeners.grpc, tls, probes: listeners.probe },
             &server,
             Cores { broker: broker.clone(), messaging: Some(messaging), chat: Some(chat) },
             gate,
@@ -313,7 +367,7 @@ impl App {
             );
         }
         admin_stop.cancel();
-        for task in [admin, watch, draining] {
+        for task in [admin, watch, draining, reloading] {
             // Each ends by its own token; a panic in one was logged where it happened.
             let _ = tokio::time::timeout(Duration::from_secs(2), task).await;
         }

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::policy::Missing;
+
 /// What a cause is kept as; shared, because one failure may answer many callers.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -34,6 +36,18 @@ pub enum Error {
     /// Authenticate.
     #[error("the caller could not be authenticated")]
     CallerUnauthenticated,
+    /// Ask the operator for the permission, or do without.
+    #[error("this caller lacks the permission {permission}")]
+    PermissionMissing {
+        /// Which one.
+        permission: Missing,
+    },
+    /// Wait; the caller has had what the policy allows it.
+    #[error("this caller has used up its quota of calls; retry later")]
+    CallerQuotaExceeded {
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// Create the identity first.
     #[error("the user has no identity; IssueToken or ResolveIdentity creates one")]
     IdentityNotFound,
@@ -156,6 +170,8 @@ impl Error {
         match self {
             Self::InvalidField(_) => "INVALID_FIELD",
             Self::CallerUnauthenticated => "CALLER_UNAUTHENTICATED",
+            Self::PermissionMissing { .. } => "PERMISSION_MISSING",
+            Self::CallerQuotaExceeded { .. } => "CALLER_QUOTA_EXCEEDED",
             Self::IdentityNotFound => "IDENTITY_NOT_FOUND",
             Self::IdentityAlreadyLinked => "IDENTITY_ALREADY_LINKED",
             Self::ConcurrentChange => "CONCURRENT_CHANGE",
@@ -183,6 +199,7 @@ impl Error {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RequestInProgress { retry_after }
+            | Self::CallerQuotaExceeded { retry_after }
             | Self::AcsLimitReached { retry_after }
             | Self::OutcomeUnknown { retry_after, .. }
             | Self::AcsThrottled { retry_after }
@@ -190,6 +207,7 @@ impl Error {
             | Self::StoreUnavailable { retry_after, .. } => Some(*retry_after),
             Self::InvalidField(_)
             | Self::CallerUnauthenticated
+            | Self::PermissionMissing { .. }
             | Self::IdentityNotFound
             | Self::IdentityAlreadyLinked
             | Self::ChannelNotConfigured { .. }

@@ -8,6 +8,7 @@ mod flight;
 mod freshness;
 mod identity;
 mod once;
+pub mod policy;
 pub mod ports;
 mod seat;
 #[cfg(test)]

@@ -116,6 +116,10 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
         for key in ["acs.connection_string", "acs.connection_string_file", "acs.ca_file"] {
             layers.reset(key);
         }
+        // `dev` prints commands and addresses in plain text; it is reached from this machine alone.
+        for key in ["cert_file", "key_file", "client_ca_file"] {
+            layers.reset(&format!("server.tls.{key}"));
+        }
     }
     let secrets = secrets::take(&mut layers);
     check_each(&mut layers);
@@ -164,6 +168,8 @@ fn compose(
     config.store.redis.password = secrets.get("store.redis.password");
     config.webhook.secret = secrets.get("webhook.secret");
     report(layers, secrets, "server", config.server.problems());
+    report(layers, secrets, "server", grpc::Tls::open(&config.server.tls).err().into_iter().collect());
+    report(layers, secrets, "auth.mesh", config.auth.mesh.problems());
     report(layers, secrets, "acs", config.acs.problems());
     report(layers, secrets, "tokens", config.tokens.problems());
     if purpose != Purpose::Emulator {
@@ -266,15 +272,26 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
     {
         layers.problem(&secrets.named("acs.connection_string"), error.to_string());
     }
-    for key in ["acs.ca_file", "store.redis.ca_file"] {
+    for key in ["acs.ca_file", "store.redis.ca_file", "auth.policy_file"] {
         let path = layers.text(key);
         if !path.is_empty() && !Path::new(path).is_file() {
             layers.problem(key, "names a file that does not exist or is no regular file");
         }
     }
 
+    let enforced = layers.text("auth.mode") == "policy" && !on(layers, "auth.shadow");
+    if purpose != Purpose::Emulator && layers.text("auth.mode") == "policy" {
+        if layers.text("auth.policy_file").is_empty() && !layers.has_problem("auth.policy_file") {
+            let what = "is not set, and auth.mode is \"policy\"; set it to the path of a policy";
+            layers.problem("auth.policy_file", what);
+        }
+        if on(layers, "auth.shadow") {
+            warnings
+                .push("auth.shadow: nothing is refused; what the policy would refuse is only logged".into());
+        }
+    }
     if purpose != Purpose::Emulator
-        && layers.text("auth.mode") == "unauthenticated"
+        && !enforced
         && address(layers, "server.address").is_some_and(|address| !address.ip().is_loopback())
     {
         if on(layers, "auth.allow_off_loopback") {
@@ -283,16 +300,33 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         } else {
             layers.problem(
                 "server.address",
-                "is not a loopback address, and callers are not authenticated; listen on 127.0.0.1, or set \
+                "is not a loopback address, and callers need not authenticate; listen on 127.0.0.1, or set \
                  auth.allow_off_loopback = true behind a mesh or a network policy",
             );
         }
+    }
+    if purpose == Purpose::Serve
+        && layers.text("auth.mode") != "unauthenticated"
+        && layers.text("server.tls.cert_file").is_empty()
+        && address(layers, "server.address").is_some_and(|address| !address.ip().is_loopback())
+    {
+        warnings.push(
+            "server.tls.cert_file is not set: what callers send, their tokens too, is plain text unless a mesh \
+             encrypts it"
+                .into(),
+        );
     }
     let (server, admin) = (address(layers, "server.address"), address(layers, "admin.address"));
     let webhook = address(layers, "webhook.address");
     let is_taken = |one: Option<SocketAddr>, other| one == other && one.is_some_and(|one| one.port() != 0);
     if is_taken(server, admin) {
         layers.problem("admin.address", "is the same as server.address; choose another port");
+    }
+    let probe = address(layers, "server.probe_address");
+    for (other, key) in [(server, "server.address"), (admin, "admin.address"), (webhook, "webhook.address")] {
+        if is_taken(probe, other) && !layers.has_problem("server.probe_address") {
+            layers.problem("server.probe_address", format!("is the same as {key}; choose another port"));
+        }
     }
     for (other, key) in [(server, "server.address"), (admin, "admin.address")] {
         if is_taken(webhook, other) && !layers.has_problem("webhook.address") {

@@ -44,6 +44,17 @@ pub(super) enum Rule {
 /// The rule of every setting.
 pub(super) const RULES: &[(&str, Rule)] = &[
     ("server.address", Rule::Address),
+    ("server.probe_address", Rule::MaybeAddress),
+    ("server.tls.cert_file", Rule::Path),
+    ("server.tls.key_file", Rule::Path),
+    ("server.tls.client_ca_file", Rule::Path),
+    ("server.tls.client_certificate", Rule::Choice(&["required", "optional"])),
+    ("server.max_connections", Rule::Whole(1, 1_000_000)),
+    ("server.max_connections_per_peer", Rule::Whole(1, 1_000_000)),
+    ("server.handshake_timeout", Rule::Time("1s", "1m")),
+    ("server.max_connection_age", Rule::Time("0s", "24h")),
+    ("server.max_connection_idle", Rule::Time("0s", "24h")),
+    ("server.max_header_bytes", Rule::Whole(4096, 262_144)),
     ("server.max_in_flight", Rule::Whole(1, 100_000)),
     ("server.max_streams_per_connection", Rule::Whole(1, 10_000)),
     ("server.max_message_bytes", Rule::Whole(1024, 16_777_216)),
@@ -51,8 +62,12 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("server.drain_timeout", Rule::Time("0s", "10m")),
     ("server.reflection", Rule::Switch),
     ("admin.address", Rule::Address),
-    ("auth.mode", Rule::Choice(&["unauthenticated"])),
+    ("auth.mode", Rule::Choice(&["unauthenticated", "policy"])),
     ("auth.allow_off_loopback", Rule::Switch),
+    ("auth.policy_file", Rule::Path),
+    ("auth.shadow", Rule::Switch),
+    ("auth.mesh.header", Rule::Choice(&["", "xfcc", "l5d-client-id"])),
+    ("auth.mesh.pinned", Rule::Text),
     ("acs.connection_string", Rule::Secret),
     ("acs.connection_string_file", Rule::Path),
     ("acs.ca_file", Rule::Path),
@@ -214,7 +229,9 @@ mod tests {
             assert!(layers.value(&format!("{key}_file")).is_some(), "{key}");
         }
         for key in layers.keys().iter().filter_map(|key| key.strip_suffix("_file")) {
-            assert!(key.ends_with(".ca") || secrets().any(|secret| secret == key), "{key}");
+            // Certificates and policies are no secrets, and a private key is only ever a file.
+            let other = key.ends_with("ca") || key.starts_with("server.tls.") || key == "auth.policy";
+            assert!(other || secrets().any(|secret| secret == key), "{key}");
         }
     }
 

@@ -94,7 +94,7 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
     let table: &[(&str, &str)] = &[
         (
             "[server]\naddress = \"0.0.0.0:50051\"",
-            "server.address is not a loopback address, and callers are not authenticated; listen on 127.0.0.1, or \
+            "server.address is not a loopback address, and callers need not authenticate; listen on 127.0.0.1, or \
              set auth.allow_off_loopback = true behind a mesh or a network policy (file F)",
         ),
         (
@@ -159,7 +159,7 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
             "[tokens]\ndefault_validity = \"60m 500ms\"",
             "tokens.default_validity must be a duration from 1h to 24h in whole minutes, such as \"24h\" (file F)",
         ),
-        ("[auth]\nmode = \"none\"", "auth.mode must be \"unauthenticated\" (file F)"),
+        ("[auth]\nmode = \"none\"", "auth.mode must be \"unauthenticated\" or \"policy\" (file F)"),
         ("[store.embedded]\npath = \"\"", "store.embedded.path must not be empty (file F)"),
         (
             "[store.redis]\nprefix = \"a:b\"",

@@ -1,10 +1,10 @@
-//! Handlers of ChatService: check the message, ask the core, convert the answer. No rule of its own.
+//! Handlers of ChatService: check the message, ask for the permission and then the core, convert the answer. No rule of its own.
 
 use tonic::{Request, Response, Status};
 
-use super::authn::caller;
 use super::convert::chat as convert;
 use super::convert::chat::Wanted;
+use super::permit::Permit;
 use super::proto::v1;
 use super::proto::v1::chat_service_server::ChatService;
 use super::status;
@@ -28,9 +28,11 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::CreateChatThreadRequest>,
     ) -> Result<Response<v1::CreateChatThreadResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let (actor, wish) = convert::create(request.into_inner()).map_err(status::of)?;
-        let created = self.chat.create_thread(&caller, actor, wish).await.map_err(status::of)?;
+        let about = wish.participants.iter().map(|one| &one.user);
+        let caller = permit.chat(actor.as_ref(), about).map_err(status::of)?;
+        let created = self.chat.create_thread(caller, actor, wish).await.map_err(status::of)?;
         Ok(Response::new(convert::created(created)))
     }
 
@@ -38,10 +40,11 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::GetChatThreadRequest>,
     ) -> Result<Response<v1::GetChatThreadResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let v1::GetChatThreadRequest { acting_user_id, thread_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
-        let thread = self.chat.thread(&caller, actor, &thread_id).await.map_err(status::of)?;
+        let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        let thread = self.chat.thread(caller, actor, &thread_id).await.map_err(status::of)?;
         Ok(Response::new(v1::GetChatThreadResponse { thread: Some(convert::thread(thread)) }))
     }
 
@@ -49,7 +52,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListChatThreadsRequest>,
     ) -> Result<Response<v1::ListChatThreadsResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "threads",
@@ -60,7 +63,8 @@ impl ChatService for Chats {
             start_time: wanted.start_time,
         })
         .map_err(status::of)?;
-        let page = self.chat.threads(&caller, wish.actor.clone(), wish.range.clone()).await;
+        let caller = permit.chat(wish.actor.as_ref(), []).map_err(status::of)?;
+        let page = self.chat.threads(caller, wish.actor.clone(), wish.range.clone()).await;
         let page = page.map_err(status::of)?;
         let next_page_token = wish.next(&page);
         let threads = page.entries.into_iter().map(convert::thread).collect();
@@ -71,9 +75,10 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::UpdateChatThreadRequest>,
     ) -> Result<Response<v1::UpdateChatThreadResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let (actor, wish) = convert::update_thread(request.into_inner()).map_err(status::of)?;
-        self.chat.update_thread(&caller, actor, wish).await.map_err(status::of)?;
+        let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        self.chat.update_thread(caller, actor, wish).await.map_err(status::of)?;
         Ok(Response::new(v1::UpdateChatThreadResponse {}))
     }
 
@@ -81,10 +86,11 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::DeleteChatThreadRequest>,
     ) -> Result<Response<v1::DeleteChatThreadResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let v1::DeleteChatThreadRequest { acting_user_id, thread_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
-        self.chat.delete_thread(&caller, actor, &thread_id).await.map_err(status::of)?;
+        let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        self.chat.delete_thread(caller, actor, &thread_id).await.map_err(status::of)?;
         Ok(Response::new(v1::DeleteChatThreadResponse {}))
     }
 
@@ -92,9 +98,11 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::AddChatParticipantsRequest>,
     ) -> Result<Response<v1::AddChatParticipantsResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let (actor, thread, participants) = convert::add(request.into_inner()).map_err(status::of)?;
-        let refused = self.chat.add_participants(&caller, actor, &thread, participants).await;
+        let about = participants.iter().map(|one| &one.user);
+        let caller = permit.chat(actor.as_ref(), about).map_err(status::of)?;
+        let refused = self.chat.add_participants(caller, actor, &thread, participants).await;
         let refused = refused.map_err(status::of)?.into_iter().map(convert::refused).collect();
         Ok(Response::new(v1::AddChatParticipantsResponse { refused }))
     }
@@ -103,7 +111,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListChatParticipantsRequest>,
     ) -> Result<Response<v1::ListChatParticipantsResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "participants",
@@ -114,8 +122,9 @@ impl ChatService for Chats {
             start_time: None,
         })
         .map_err(status::of)?;
+        let caller = permit.chat(wish.actor.as_ref(), []).map_err(status::of)?;
         let page =
-            self.chat.participants(&caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
+            self.chat.participants(caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
         let page = page.map_err(status::of)?;
         let next_page_token = wish.next(&page);
         let participants = page.entries.into_iter().map(convert::participant).collect();
@@ -126,10 +135,11 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::RemoveChatParticipantRequest>,
     ) -> Result<Response<v1::RemoveChatParticipantResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let v1::RemoveChatParticipantRequest { acting_user_id, thread_id, user_id } = request.into_inner();
         let (actor, removed) = convert::remove(&acting_user_id, &user_id).map_err(status::of)?;
-        self.chat.remove_participant(&caller, actor, &thread_id, removed).await.map_err(status::of)?;
+        let caller = permit.chat(actor.as_ref(), [&removed]).map_err(status::of)?;
+        self.chat.remove_participant(caller, actor, &thread_id, removed).await.map_err(status::of)?;
         Ok(Response::new(v1::RemoveChatParticipantResponse {}))
     }
 
@@ -137,9 +147,10 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::SendChatMessageRequest>,
     ) -> Result<Response<v1::SendChatMessageResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let (actor, wish) = convert::send(request.into_inner()).map_err(status::of)?;
-        let message_id = self.chat.send_message(&caller, actor, wish).await.map_err(status::of)?;
+        let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        let message_id = self.chat.send_message(caller, actor, wish).await.map_err(status::of)?;
         Ok(Response::new(v1::SendChatMessageResponse { message_id }))
     }
 
@@ -147,10 +158,11 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::GetChatMessageRequest>,
     ) -> Result<Response<v1::GetChatMessageResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let v1::GetChatMessageRequest { acting_user_id, thread_id, message_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
-        let message = self.chat.message(&caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
+        let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        let message = self.chat.message(caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
         Ok(Response::new(v1::GetChatMessageResponse { message: Some(convert::message(message)) }))
     }
 
@@ -158,7 +170,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListChatMessagesRequest>,
     ) -> Result<Response<v1::ListChatMessagesResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "messages",
@@ -169,8 +181,9 @@ impl ChatService for Chats {
             start_time: wanted.start_time,
         })
         .map_err(status::of)?;
+        let caller = permit.chat(wish.actor.as_ref(), []).map_err(status::of)?;
         let page =
-            self.chat.messages(&caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
+            self.chat.messages(caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
         let page = page.map_err(status::of)?;
         let next_page_token = wish.next(&page);
         let messages = page.entries.into_iter().map(convert::message).collect();
@@ -181,9 +194,10 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::UpdateChatMessageRequest>,
     ) -> Result<Response<v1::UpdateChatMessageResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let (actor, wish) = convert::update_message(request.into_inner()).map_err(status::of)?;
-        self.chat.update_message(&caller, actor, wish).await.map_err(status::of)?;
+        let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        self.chat.update_message(caller, actor, wish).await.map_err(status::of)?;
         Ok(Response::new(v1::UpdateChatMessageResponse {}))
     }
 
@@ -191,10 +205,11 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::DeleteChatMessageRequest>,
     ) -> Result<Response<v1::DeleteChatMessageResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let v1::DeleteChatMessageRequest { acting_user_id, thread_id, message_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
-        self.chat.delete_message(&caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
+        let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        self.chat.delete_message(caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
         Ok(Response::new(v1::DeleteChatMessageResponse {}))
     }
 
@@ -202,10 +217,11 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::SendReadReceiptRequest>,
     ) -> Result<Response<v1::SendReadReceiptResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let v1::SendReadReceiptRequest { acting_user_id, thread_id, message_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
-        self.chat.send_read_receipt(&caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
+        let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        self.chat.send_read_receipt(caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
         Ok(Response::new(v1::SendReadReceiptResponse {}))
     }
 
@@ -213,7 +229,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListReadReceiptsRequest>,
     ) -> Result<Response<v1::ListReadReceiptsResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "receipts",
@@ -224,8 +240,9 @@ impl ChatService for Chats {
             start_time: None,
         })
         .map_err(status::of)?;
+        let caller = permit.chat(wish.actor.as_ref(), []).map_err(status::of)?;
         let page =
-            self.chat.read_receipts(&caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
+            self.chat.read_receipts(caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
         let page = page.map_err(status::of)?;
         let next_page_token = wish.next(&page);
         let receipts = page.entries.into_iter().map(convert::receipt).collect();
@@ -236,11 +253,12 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::SendTypingNotificationRequest>,
     ) -> Result<Response<v1::SendTypingNotificationResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let wanted = request.into_inner();
         let actor = convert::actor(&wanted.acting_user_id).map_err(status::of)?;
+        let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
         let name = &wanted.sender_display_name;
-        self.chat.send_typing(&caller, actor, &wanted.thread_id, name).await.map_err(status::of)?;
+        self.chat.send_typing(caller, actor, &wanted.thread_id, name).await.map_err(status::of)?;
         Ok(Response::new(v1::SendTypingNotificationResponse {}))
     }
 }

@@ -1,13 +1,13 @@
-//! Handlers of EmailService: check the message, ask the core, convert the answer. No rule of its own.
+//! Handlers of EmailService: check the message, ask for the permission and then the core, convert the answer. No rule of its own.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::authn::caller;
 use super::convert::email as convert;
 use super::observe::budget;
+use super::permit::Permit;
 use super::proto::v1;
 use super::proto::v1::email_service_server::EmailService;
 use super::status;
@@ -32,9 +32,11 @@ impl EmailService for Emails {
         &self,
         request: Request<v1::SendEmailRequest>,
     ) -> Result<Response<v1::SendEmailResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let wish = convert::send(request.into_inner()).map_err(status::of)?;
-        let report = self.messaging.send_email(&caller, wish).await.map_err(status::of)?;
+        let sender = wish.from.as_deref().or_else(|| self.messaging.default_email_sender());
+        let caller = permit.email_from(sender).map_err(status::of)?;
+        let report = self.messaging.send_email(caller, wish).await.map_err(status::of)?;
         Ok(Response::new(convert::sent(report)))
     }
 
@@ -42,13 +44,13 @@ impl EmailService for Emails {
         &self,
         request: Request<v1::GetEmailRequest>,
     ) -> Result<Response<v1::GetEmailResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         // The core ends its wait early enough for the answer to be in time.
         let deadline =
             Instant::now() + budget(request.metadata().as_ref().get("grpc-timeout"), self.default_deadline);
         let (name, wait) = convert::name(request.into_inner()).map_err(status::of)?;
-        let report =
-            self.messaging.get_email(&caller, name, wait.then_some(deadline)).await.map_err(status::of)?;
+        let until = wait.then_some(deadline);
+        let report = self.messaging.get_email(permit.own(), name, until).await.map_err(status::of)?;
         Ok(Response::new(convert::found(report)))
     }
 }

@@ -13,10 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 use super::convert::{self, ImportEntry};
+use super::permit::Permit;
 use super::proto::v1::{ImportIdentitiesRequest, ImportIdentitiesResponse, ImportProblem};
 use super::status::{self, Refusal};
 use crate::broker::error::Error;
-use crate::broker::types::Caller;
 use crate::broker::{Broker, Imported};
 
 /// Messages a call may send.
@@ -45,7 +45,7 @@ impl Imports {
     pub(crate) async fn run(
         &self,
         broker: &Broker,
-        caller: &Caller,
+        permit: &Permit,
         entries: impl Stream<Item = Result<ImportIdentitiesRequest, Status>>,
     ) -> Result<ImportIdentitiesResponse, Status> {
         let mut entries = std::pin::pin!(entries.fuse());
@@ -57,7 +57,7 @@ impl Imports {
         loop {
             if let Some(entry) = waiting.take_if(|_| running.is_empty()) {
                 names.extend(entry.names());
-                running.push_back(entry.import(broker, caller));
+                running.push_back(entry.import(broker, permit));
             }
             tokio::select! {
                 Some(done) = running.next() => {
@@ -74,7 +74,7 @@ impl Imports {
                         waiting = Some(entry);
                     } else {
                         names.extend(entry.names());
-                        running.push_back(entry.import(broker, caller));
+                        running.push_back(entry.import(broker, permit));
                     }
                 }
                 else => return Ok(tally.response),
@@ -112,11 +112,14 @@ impl Entry {
         self.names.into_iter().flatten()
     }
 
-    async fn import(self, broker: &Broker, caller: &Caller) -> Done {
+    async fn import(self, broker: &Broker, permit: &Permit) -> Done {
         let outcome = match self.content {
-            Ok(ImportEntry { user, identity, created_at, validate_only }) => {
-                broker.import_identity(caller, user, identity, created_at, validate_only).await
-            }
+            Ok(ImportEntry { user, identity, created_at, validate_only }) => match permit.user(&user) {
+                Ok(caller) => {
+                    broker.import_identity(caller, user.clone(), identity, created_at, validate_only).await
+                }
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         Done { names: self.names, validate_only: self.validate_only, outcome }
@@ -203,7 +206,11 @@ impl<'a> Tally<'a> {
         match outcome {
             Ok(Imported::New) => self.response.imported_count += 1,
             Ok(Imported::Unchanged) => self.response.unchanged_count += 1,
-            Err(error @ (Error::InvalidField(_) | Error::IdentityAlreadyLinked)) => {
+            Err(
+                error @ (Error::InvalidField(_)
+                | Error::IdentityAlreadyLinked
+                | Error::PermissionMissing { .. }),
+            ) => {
                 self.response.rejected_count += 1;
                 if self.response.problems.len() < MAX_PROBLEMS {
                     self.response.problems.push(ImportProblem {

@@ -1,9 +1,9 @@
-//! Handlers of SmsService: check the message, ask the core, convert the answer. No rule of its own.
+//! Handlers of SmsService: check the message, ask for the permission and then the core, convert the answer. No rule of its own.
 
 use tonic::{Request, Response, Status};
 
-use super::authn::caller;
 use super::convert::sms as convert;
+use super::permit::Permit;
 use super::proto::v1;
 use super::proto::v1::sms_service_server::SmsService;
 use super::status;
@@ -23,11 +23,14 @@ impl Texts {
 
     async fn opt_outs(
         &self,
+        permit: &Permit,
         change: OptOutChange,
         from: String,
         recipients: &[String],
     ) -> Result<Vec<v1::SmsOptOut>, Status> {
         let (from, recipients) = convert::recipients(from, recipients).map_err(status::of)?;
+        let sender = from.as_deref().or_else(|| self.messaging.default_sms_sender());
+        permit.sms_from(sender).map_err(status::of)?;
         let opt_outs = self.messaging.opt_outs(change, from, recipients).await.map_err(status::of)?;
         Ok(convert::opt_outs(opt_outs))
     }
@@ -39,9 +42,11 @@ impl SmsService for Texts {
         &self,
         request: Request<v1::SendSmsRequest>,
     ) -> Result<Response<v1::SendSmsResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let wish = convert::send(request.into_inner()).map_err(status::of)?;
-        let report = self.messaging.send_sms(&caller, wish).await.map_err(status::of)?;
+        let sender = wish.from.as_deref().or_else(|| self.messaging.default_sms_sender());
+        let caller = permit.sms_from(sender).map_err(status::of)?;
+        let report = self.messaging.send_sms(caller, wish).await.map_err(status::of)?;
         Ok(Response::new(convert::sent(report)))
     }
 
@@ -49,9 +54,9 @@ impl SmsService for Texts {
         &self,
         request: Request<v1::GetSmsRequest>,
     ) -> Result<Response<v1::GetSmsResponse>, Status> {
-        let caller = caller(&request)?;
+        let permit = Permit::of(&request)?;
         let name = convert::name(request.into_inner()).map_err(status::of)?;
-        let report = self.messaging.get_sms(&caller, name).await.map_err(status::of)?;
+        let report = self.messaging.get_sms(permit.own(), name).await.map_err(status::of)?;
         Ok(Response::new(convert::found(report)))
     }
 
@@ -59,9 +64,9 @@ impl SmsService for Texts {
         &self,
         request: Request<v1::CheckSmsOptOutsRequest>,
     ) -> Result<Response<v1::CheckSmsOptOutsResponse>, Status> {
-        caller(&request)?;
+        let permit = Permit::of(&request)?;
         let v1::CheckSmsOptOutsRequest { from, recipients } = request.into_inner();
-        let opt_outs = self.opt_outs(OptOutChange::Check, from, &recipients).await?;
+        let opt_outs = self.opt_outs(&permit, OptOutChange::Check, from, &recipients).await?;
         Ok(Response::new(v1::CheckSmsOptOutsResponse { opt_outs }))
     }
 
@@ -69,9 +74,9 @@ impl SmsService for Texts {
         &self,
         request: Request<v1::AddSmsOptOutsRequest>,
     ) -> Result<Response<v1::AddSmsOptOutsResponse>, Status> {
-        caller(&request)?;
+        let permit = Permit::of(&request)?;
         let v1::AddSmsOptOutsRequest { from, recipients } = request.into_inner();
-        let opt_outs = self.opt_outs(OptOutChange::Add, from, &recipients).await?;
+        let opt_outs = self.opt_outs(&permit, OptOutChange::Add, from, &recipients).await?;
         Ok(Response::new(v1::AddSmsOptOutsResponse { opt_outs }))
     }
 
@@ -79,9 +84,9 @@ impl SmsService for Texts {
         &self,
         request: Request<v1::RemoveSmsOptOutsRequest>,
     ) -> Result<Response<v1::RemoveSmsOptOutsResponse>, Status> {
-        caller(&request)?;
+        let permit = Permit::of(&request)?;
         let v1::RemoveSmsOptOutsRequest { from, recipients } = request.into_inner();
-        let opt_outs = self.opt_outs(OptOutChange::Remove, from, &recipients).await?;
+        let opt_outs = self.opt_outs(&permit, OptOutChange::Remove, from, &recipients).await?;
         Ok(Response::new(v1::RemoveSmsOptOutsResponse { opt_outs }))
     }
 }

@@ -138,6 +138,16 @@ impl Messaging {
         Self(Arc::new(Parts { settings, limits, stores, sms, email, clock, metrics, tasks, tail }))
     }
 
+    /// Where an SMS comes from that names no sender; none if none is set up.
+    pub fn default_sms_sender(&self) -> Option<&str> {
+        safety::sender(&self.0.settings.sms.senders, None)
+    }
+
+    /// Where a mail comes from that names no sender; none if none is set up.
+    pub fn default_email_sender(&self) -> Option<&str> {
+        safety::sender(&self.0.settings.email.senders, None)
+    }
+
     /// Runs work that goes on when its caller hangs up.
     async fn to_the_end<T: Send + 'static>(
         &self,

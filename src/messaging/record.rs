@@ -103,6 +103,11 @@ impl Record {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// Who asked.
+    pub(super) fn caller(&self) -> &str {
+        &self.caller
+    }
+
     /// Whether this caller may know of it.
     pub(super) fn is_of(&self, caller: &Caller) -> bool {
         self.caller == caller.name()

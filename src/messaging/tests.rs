@@ -20,7 +20,7 @@ fn settings() -> Settings {
 }
 
 fn caller() -> Caller {
-    Caller::new("shop")
+    Caller::unlimited("shop")
 }
 
 fn sms(request: u128, to: &[&str]) -> SendSms {
@@ -81,9 +81,9 @@ async fn asking_again_sends_nothing_and_answers_the_same() {
     let known = alive(&world).get_sms(&caller(), MessageName::Id(first.id.clone())).await.unwrap();
     assert!(known == first);
     assert_eq!(world.sms_calls.load(Ordering::SeqCst), 1);
-    let other = alive(&world).send_sms(&Caller::new("other"), sms(1, &to)).await.unwrap();
+    let other = alive(&world).send_sms(&Caller::unlimited("other"), sms(1, &to)).await.unwrap();
     assert!(other.id != first.id, "another caller's request id is another request");
-    let stolen = alive(&world).get_sms(&Caller::new("other"), MessageName::Id(first.id)).await;
+    let stolen = alive(&world).get_sms(&Caller::unlimited("other"), MessageName::Id(first.id)).await;
     assert!(matches!(stolen, Err(Error::MessageNotFound)));
 }
 
@@ -242,6 +242,7 @@ fn delivered(id: &str, upstream_id: &str, state: State) -> Event {
         id: id.into(),
         at: START,
         message: None,
+        caller: None,
         happened: Happened::SmsDelivery {
             upstream_id: upstream_id.into(),
             to: "+14255550120".into(),

@@ -183,7 +183,7 @@ impl Rig {
 }
 
 fn caller() -> Caller {
-    Caller::new("shop")
+    Caller::unlimited("shop")
 }
 
 pub(super) fn status(answer: &str) -> u16 {

@@ -111,13 +111,14 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["acs", "app", "auth", "cli", "emulator", "grpc", "store::redis"]),
     ("rustls_native_certs", &["acs", "auth::jwks", "emulator::events", "store::redis"]),
     ("tokio_rustls", &["emulator", "grpc"]),
+    ("webpki", &["grpc"]),
     ("rcgen", &["emulator"]),
     // Stores.
     ("redis", &["store::redis"]),
     ("redb", &["store::embedded"]),
     // Formats with one reader.
-    ("toml", &["config"]),
-    ("serde_path_to_error", &["config", "emulator::control"]),
+    ("toml", &["config", "auth::policy", "auth::shadow"]),
+    ("serde_path_to_error", &["auth::policy", "config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
     ("time", &["acs", "clock", "emulator", "cli", "webhook"]),
     // The rim.

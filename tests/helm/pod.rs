@@ -58,7 +58,8 @@ impl Pod {
             let place = pod.file(mount["mountPath"].as_str().unwrap());
             let mut files = BTreeMap::new();
             if volume["configMap"].is_object() {
-                files.insert("config.toml".to_owned(), pod.local(&rendered.settings()));
+                let name = if volume["name"] == "policy" { "policy.toml" } else { "config.toml" };
+                files.insert(name.to_owned(), pod.local(&rendered.file(name).unwrap()));
             } else if volume["secret"].is_object() {
                 for item in volume["secret"]["items"].as_array().into_iter().flatten() {
                     let key = item["key"].as_str().unwrap();

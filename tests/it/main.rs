@@ -6,7 +6,11 @@
 #![allow(clippy::print_stdout, reason = "figures that somebody wants to read")]
 
 mod auth_jwt;
+mod auth_mesh;
+mod auth_mtls;
 mod canary;
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod crash;
 #[path = "../support/emulator_control.rs"]
 mod emulator_control;
@@ -23,6 +27,9 @@ mod messaging_first;
 mod messaging_kills;
 mod messaging_limits;
 mod outage;
+mod policy_change;
+mod policy_sight;
+mod policy_table;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 mod rotation;

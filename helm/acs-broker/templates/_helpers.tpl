@@ -100,6 +100,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if and (eq .Values.auth.mode "unauthenticated") (not .Values.auth.allowOffLoopback) }}
 {{- $problems = append $problems "auth.allowOffLoopback: unauthenticated mode lets anybody who can connect issue tokens for every user; set it to true only behind an authenticating mesh or a NetworkPolicy" }}
 {{- end }}
+{{- if eq .Values.auth.mode "policy" }}
+{{- if not (or .Values.auth.policy .Values.auth.existingPolicyConfigMap) }}
+{{- $problems = append $problems "auth.policy: mode policy needs one; give its text, or name a ConfigMap with the key policy.toml (auth.existingPolicyConfigMap)" }}
+{{- end }}
+{{- if and .Values.auth.policy .Values.auth.existingPolicyConfigMap }}
+{{- $problems = append $problems "auth.existingPolicyConfigMap: and auth.policy are both set; keep one of them" }}
+{{- end }}
+{{- if and .Values.auth.shadow (not .Values.auth.allowOffLoopback) }}
+{{- $problems = append $problems "auth.shadow: lets in whom the policy would refuse; set auth.allowOffLoopback to true only behind an authenticating mesh or a NetworkPolicy" }}
+{{- end }}
+{{- end }}
 {{- if eq .Values.store.backend "embedded" }}
 {{- if or .Values.autoscaling.enabled (gt $replicas 1) }}
 {{- $problems = append $problems "replicaCount: the embedded store belongs to one process; set replicaCount to 1 and autoscaling.enabled to false, or store.backend to redis" }}
@@ -131,8 +142,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- $problems = append $problems "ports: grpc and admin must differ" }}
 {{- end }}
 {{- if .Values.webhook.enabled }}
-{{- if not .Values.webhook.existingSecret }}
-{{- $problems = append $problems "webhook.existingSecret: name the Secret that holds what Event Grid must bring (key webhook.key); without it anybody could forge delivery reports" }}
+{{- if not (or .Values.webhook.existingSecret .Values.webhook.entra.tenant) }}
+{{- $problems = append $problems "webhook.existingSecret: name the Secret that holds what Event Grid must bring (key webhook.key), or set webhook.entra.tenant; without either anybody could forge delivery reports" }}
+{{- end }}
+{{- if and .Values.webhook.entra.tenant (not .Values.webhook.entra.audience) }}
+{{- $problems = append $problems "webhook.entra.audience: name the application whose tokens Event Grid brings; without it no token is for the broker" }}
 {{- end }}
 {{- if has (int .Values.ports.webhook) (list (int .Values.ports.grpc) (int .Values.ports.admin)) }}
 {{- $problems = append $problems "ports: webhook must differ from grpc and admin" }}

@@ -469,7 +469,7 @@ pub(super) fn world_with(brokers: usize, delays: Delays) -> World {
 }
 
 pub(super) fn caller() -> &'static Caller {
-    static CALLER: std::sync::LazyLock<Caller> = std::sync::LazyLock::new(|| Caller::new("simulation"));
+    static CALLER: std::sync::LazyLock<Caller> = std::sync::LazyLock::new(|| Caller::unlimited("simulation"));
     &CALLER
 }
 

@@ -17,7 +17,7 @@ fn settings() -> Settings {
 }
 
 fn caller() -> Caller {
-    Caller::new("shop")
+    Caller::unlimited("shop")
 }
 
 fn user(name: &str) -> UserId {
@@ -93,7 +93,7 @@ async fn asking_again_sends_nothing_and_answers_the_same() {
     let first = alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap();
     assert_eq!(alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap(), first);
     assert_eq!(sent(&world), 1);
-    alive(&world).send_message(&Caller::new("other"), alice(), hello(1)).await.unwrap();
+    alive(&world).send_message(&Caller::unlimited("other"), alice(), hello(1)).await.unwrap();
     assert_eq!(sent(&world), 2, "another caller's request id is another request");
     assert!(!world.dump().contains(TEXT) && !world.dump().contains("own"), "{}", world.dump());
 }
