@@ -1,5 +1,5 @@
-//! The admin endpoint over HTTP: `/livez`, `/readyz`, `/metrics`, and in shadow mode `/policy/seen`. For kubelet,
-//! Prometheus and people on call.
+//! The admin endpoint over HTTP: `/livez`, `/readyz`, `/metrics`, `/rotation`, and in shadow mode `/policy/seen`. For
+//! kubelet, Prometheus and people on call.
 //!
 //! It shows states and counts, never a user id, a token or an address, and changes nothing. Everything is bounded:
 //! connections, their life, the head of a request. A request with a body is not read.
@@ -41,7 +41,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// One reason for not being ready, or one thing worth knowing although ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// A stable word: `starting`, `draining`, `store`, `acs_credential`.
+    /// A stable word: `starting`, `draining`, `store`, `acs_credential`, `acs_key`.
     pub code: &'static str,
     /// For people.
     pub message: String,
@@ -64,7 +64,7 @@ struct Facts {
     started: bool,
     draining: bool,
     store: Option<String>,
-    credential_refused: bool,
+    credential: Option<Reason>,
 }
 
 impl Facts {
@@ -78,12 +78,7 @@ impl Facts {
         because(self.draining, "draining", "the process was asked to stop and finishes what it began");
         because(!self.started && !self.draining, "starting", "the process has not finished starting");
         because(self.store.is_some(), "store", self.store.as_deref().unwrap_or_default());
-        let notes = if self.credential_refused {
-            let message = "ACS refuses the broker's credential: no new tokens; mend acs.connection_string";
-            vec![Reason { code: "acs_credential", message: message.into() }]
-        } else {
-            Vec::new()
-        };
+        let notes = self.credential.iter().cloned().collect();
         Report { ready: reasons.is_empty(), reasons, notes }
     }
 }
@@ -121,9 +116,9 @@ impl Readiness {
         self.change(|facts| facts.store = problem);
     }
 
-    /// Whether ACS refuses the broker's credential.
-    pub fn credential_refused(&self, yes: bool) {
-        self.change(|facts| facts.credential_refused = yes);
+    /// What is wrong with the broker's credential towards ACS, if anything.
+    pub fn credential(&self, problem: Option<Reason>) {
+        self.change(|facts| facts.credential = problem);
     }
 
     fn change(&self, change: impl FnOnce(&mut Facts)) {
@@ -147,11 +142,20 @@ impl Readiness {
     }
 }
 
+/// A page that is made when it is asked for.
+pub type Page = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+/// What the endpoint shows.
 #[derive(Clone)]
-struct Shown {
-    metrics: Metrics,
-    readiness: Readiness,
-    shadow: Option<Arc<Shadow>>,
+pub struct Shown {
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Whether traffic is welcome.
+    pub readiness: Readiness,
+    /// What `/rotation` shows.
+    pub rotation: Page,
+    /// What shadow mode has seen, while it is on.
+    pub shadow: Option<Arc<Shadow>>,
 }
 
 fn router(shown: Shown) -> Router {
@@ -159,6 +163,7 @@ fn router(shown: Shown) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
+        .route("/rotation", get(rotated))
         .route("/policy/seen", get(policy_seen))
         .with_state(shown)
 }
@@ -167,6 +172,10 @@ async fn readyz(State(shown): State<Shown>) -> Response {
     let report = shown.readiness.report();
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()
+}
+
+async fn rotated(State(shown): State<Shown>) -> Response {
+    Json((shown.rotation)()).into_response()
 }
 
 async fn render(State(shown): State<Shown>) -> Response {
@@ -185,14 +194,8 @@ async fn policy_seen(State(shown): State<Shown>) -> Response {
 }
 
 /// Serves until `shutdown`, then lets answers under way finish.
-pub async fn serve(
-    listener: TcpListener,
-    metrics: Metrics,
-    readiness: Readiness,
-    shadow: Option<Arc<Shadow>>,
-    shutdown: CancellationToken,
-) {
-    let service = TowerToHyperService::new(router(Shown { metrics, readiness, shadow }));
+pub async fn serve(listener: TcpListener, shown: Shown, shutdown: CancellationToken) {
+    let service = TowerToHyperService::new(router(shown));
     let limits = Limits {
         connections: MAX_CONNECTIONS,
         head: HEAD_TIMEOUT,
@@ -221,7 +224,9 @@ mod tests {
         let (address, readiness, metrics) =
             (listener.local_addr().unwrap(), Readiness::new(), Metrics::new());
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, metrics.clone(), readiness.clone(), None, stop.clone()));
+        let rotation: Page = Arc::new(|| serde_json::json!({ "safe": true }));
+        let shown = Shown { metrics: metrics.clone(), readiness: readiness.clone(), rotation, shadow: None };
+        tokio::spawn(serve(listener, shown, stop.clone()));
         Admin { address, readiness, metrics, _stop: stop.drop_guard() }
     }
 
@@ -263,9 +268,15 @@ mod tests {
     async fn a_refused_credential_is_told_but_keeps_the_replica_ready() {
         let admin = start().await;
         admin.readiness.started();
-        admin.readiness.credential_refused(true);
+        admin.readiness.credential(Some(Reason { code: "acs_credential", message: "refused".into() }));
         let answer = admin.get("/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("acs_credential"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_rotation_is_shown_as_json() {
+        let answer = start().await.get("/rotation").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(r#"{"safe":true}"#), "{answer}");
     }
 
     #[tokio::test]

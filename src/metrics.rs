@@ -95,6 +95,8 @@ pub struct Metrics {
     store: Timings<OperationLabels>,
     store_available: Gauge<f64, AtomicU64>,
     credential_refused: Gauge,
+    tokens_of_other_keys: Gauge,
+    tokens_reissued: Counter,
     messages: Family<MessageLabels, Counter>,
     budget_remaining: Family<BucketLabels, Gauge>,
     webhook_requests: Family<OutcomeLabels, Counter>,
@@ -180,6 +182,18 @@ impl Metrics {
             "1 while ACS refuses the broker's credential, else 0; page somebody",
             credential_refused.clone(),
         );
+        let tokens_of_other_keys = Gauge::default();
+        own.register(
+            "tokens_of_other_keys",
+            "Cached tokens of other keys than the one in use, after the last walk over them (docs/operations.md)",
+            tokens_of_other_keys.clone(),
+        );
+        let tokens_reissued = Counter::default();
+        own.register(
+            "tokens_reissued",
+            "Cached tokens of other keys that were replaced by such a walk",
+            tokens_reissued.clone(),
+        );
         let messages = Family::default();
         own.register(
             "messages",
@@ -253,6 +267,8 @@ impl Metrics {
             store,
             store_available,
             credential_refused,
+            tokens_of_other_keys,
+            tokens_reissued,
             messages,
             budget_remaining,
             webhook_requests,
@@ -332,6 +348,16 @@ impl Metrics {
     /// Whether ACS refuses the credential, as last said.
     pub fn is_credential_refused(&self) -> bool {
         self.credential_refused.get() != 0
+    }
+
+    /// How many cached tokens of other keys than the one in use are left.
+    pub fn tokens_of_other_keys(&self, count: u64) {
+        self.tokens_of_other_keys.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A cached token of another key was replaced.
+    pub fn token_reissued(&self) {
+        self.tokens_reissued.inc();
     }
 
     /// ACS told the outcome of a message.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::body;
+use super::credential::Fingerprint;
 use super::error::Error;
 use super::pipeline::{Call, Pipeline};
 use crate::clock::Timestamp;
@@ -26,6 +27,8 @@ pub struct Token {
     pub secret: Secret,
     /// When it expires.
     pub expires_on: Timestamp,
+    /// The credential that issued it; a key's tokens die with the key.
+    pub issuer: Fingerprint,
 }
 
 /// A new identity.
@@ -115,7 +118,7 @@ impl IdentityOperations<'_> {
             // A token that was not asked for is not looked at; one that was asked for must be there.
             let token = match (first, body.access_token) {
                 (None, _) => None,
-                (Some(_), Some(token)) => Some(token.read()?),
+                (Some(_), Some(token)) => Some(token.read(answer.by)?),
                 (Some(_), None) => return Err("the first token is missing"),
             };
             Ok(Created { id, token })
@@ -141,7 +144,7 @@ impl IdentityOperations<'_> {
         };
         let answer = self.0.send(&call, deadline).await?;
         body::parse::<TokenBody>(&answer)
-            .and_then(TokenBody::read)
+            .and_then(|body| body.read(answer.by))
             .map_err(|problem| body::unusable(&call, answer, problem))
     }
 
@@ -172,12 +175,12 @@ impl IdentityOperations<'_> {
 }
 
 impl TokenBody {
-    fn read(self) -> Result<Token, &'static str> {
+    fn read(self, issuer: Fingerprint) -> Result<Token, &'static str> {
         if self.token.is_empty() {
             return Err("the token is empty");
         }
         let expires_on = body::time(&self.expires_on).ok_or("expiresOn is no time")?;
-        Ok(Token { secret: Secret::new(self.token), expires_on })
+        Ok(Token { secret: Secret::new(self.token), expires_on, issuer })
     }
 }
 

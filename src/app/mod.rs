@@ -4,6 +4,7 @@
 //! stop come from outside, so that tests run a whole server in their own process.
 
 mod access;
+mod credential;
 #[cfg(feature = "emulator")]
 pub mod dev;
 mod messages;
@@ -71,9 +72,6 @@ pub enum StartError {
     /// The policy is none.
     #[error(transparent)]
     Policy(#[from] BadPolicy),
-    /// The connection string is none. `config` has checked it before.
-    #[error("acs.connection_string {0}")]
-    ConnectionString(#[from] acs::ConnectionStringError),
     /// The client of ACS cannot be set up.
     #[error(transparent)]
     Acs(#[from] acs::BuildError),
@@ -161,6 +159,12 @@ impl Listeners {
     }
 }
 
+/// What the admin endpoint shows of a rotation.
+fn rotation_page(broker: &Broker) -> admin::Page {
+    let broker = broker.clone();
+    Arc::new(move || credential::rotation(&broker))
+}
+
 async fn bind(address: SocketAddr, mend: &'static str) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, mend, source })
 }
@@ -173,6 +177,8 @@ pub struct App {
     /// What messaging still does when its callers are gone.
     tasks: TaskTracker,
     stores: Stores,
+    upstream: Arc<Upstream>,
+    manner: credential::Manner,
     webhook: webhook::Settings,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
@@ -193,8 +199,10 @@ impl App {
         let metrics = Metrics::new();
         let access = access::build(&config.auth, &clock, &metrics)?;
         let tls = grpc::Tls::open(&config.server.tls).map_err(|(key, what)| StartError::Tls { key, what })?;
-        let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
-        let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
+        let tls = tls.map(Arc::new);
+        let mut reloadables = access.reloadables;
+        reloadables.extend(tls.iter().map(|tls| Arc::clone(tls) as _));
+        let client = acs::Client::from_settings(&config.acs, Arc::clone(&clock))?;
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
         let opened = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
         let (stores, messages) = (opened.core, opened.messages);
@@ -222,20 +230,24 @@ impl App {
             Arc::clone(&clock),
             metrics.clone(),
         );
-        let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), upstream);
+        let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), Arc::clone(&upstream) as _);
+        let manner = credential::Manner::of(&config.acs);
+        reloadables.extend(credential::Keys::of(&config.acs, &upstream));
         Ok(Self {
             broker,
             messaging,
             chat,
             tasks,
             stores,
+            upstream,
+            manner,
             webhook: config.webhook.clone(),
             clock,
             server: config.server.clone(),
             gate: Arc::new(access.gate),
-            reloadables: access.reloadables,
+            reloadables,
             shadow: access.shadow,
-            tls: tls.map(Arc::new),
+            tls,
             metrics,
             readiness: Readiness::new(),
         })
@@ -276,6 +288,8 @@ impl App {
             chat,
             tasks,
             stores,
+            upstream,
+            manner,
             webhook,
             clock,
             server,
@@ -295,21 +309,29 @@ impl App {
 
         let admin = tokio::spawn(admin::serve(
             listeners.admin,
-            metrics.clone(),
-            readiness.clone(),
-            shadow,
+            admin::Shown {
+                metrics: metrics.clone(),
+                readiness: readiness.clone(),
+                rotation: rotation_page(&broker),
+                shadow,
+            },
             admin_stop.clone(),
         ));
         let watch = tokio::spawn(readiness::watch(
             broker.clone(),
-            metrics.clone(),
             readiness.clone(),
             health.clone(),
             watching.clone(),
         ));
-        let followed = tls.iter().map(|tls| Arc::clone(tls) as Arc<dyn Reloadable>);
-        let reloadables = followed.chain(reloadables).collect();
-        let reloading = tokio::spawn(reload::follow(reloadables, metrics.clone(), watching.clone()));
+        let following = tokio::spawn(reload::follow(reloadables, metrics.clone(), watching.clone()));
+        let tending = tokio::spawn(credential::tend(
+            upstream,
+            broker.clone(),
+            manner,
+            metrics.clone(),
+            readiness.clone(),
+            watching.clone(),
+        ));
         let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
         let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
         // It ends with the calls: a report that is not taken in now is brought again.
@@ -355,6 +377,11 @@ impl App {
         for task in [follow, look] {
             let _ = task.await;
         }
+        for task in [following, tending] {
+            // What is under way reads a file or asks ACS; neither is worth waiting for.
+            task.abort();
+            let _ = task.await;
+        }
         tasks.close();
         if tokio::time::timeout(BACKGROUND_WITHIN, tasks.wait()).await.is_err() {
             tracing::warn!(
@@ -367,7 +394,7 @@ impl App {
             );
         }
         admin_stop.cancel();
-        for task in [admin, watch, draining, reloading] {
+        for task in [admin, watch, draining] {
             // Each ends by its own token; a panic in one was logged where it happened.
             let _ = tokio::time::timeout(Duration::from_secs(2), task).await;
         }

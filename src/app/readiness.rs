@@ -11,7 +11,6 @@ use crate::admin::Readiness;
 use crate::broker::Broker;
 use crate::broker::ports::StoreProblem;
 use crate::grpc::Health;
-use crate::metrics::Metrics;
 
 /// How often the store is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -46,13 +45,7 @@ impl Judgement {
 }
 
 /// Watches until `shutdown`.
-pub(super) async fn watch(
-    broker: Broker,
-    metrics: Metrics,
-    readiness: Readiness,
-    health: Health,
-    shutdown: CancellationToken,
-) {
+pub(super) async fn watch(broker: Broker, readiness: Readiness, health: Health, shutdown: CancellationToken) {
     let mut judgement = Judgement::default();
     let mut told = None;
     loop {
@@ -67,7 +60,6 @@ pub(super) async fn watch(
             }
         }
         readiness.store(problem.as_ref().map(ToString::to_string));
-        readiness.credential_refused(metrics.is_credential_refused());
         readiness.started();
         health.set_serving(readiness.report().ready);
         told = Some(problem);

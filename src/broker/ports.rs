@@ -10,8 +10,10 @@ use async_trait::async_trait;
 
 use super::error::{Cause, Error};
 use super::types::{
-    AccessToken, CachedToken, IdentityId, IdentityRecord, KeyId, ScopeSet, TokenKey, UserId, Validity,
+    AccessToken, CachedToken, IdentityId, IdentityRecord, KeyId, KeyStanding, ScopeSet, Signing, TokenKey,
+    UserId, Validity,
 };
+use crate::clock::Timestamp;
 
 /// A new identity at ACS.
 #[derive(Debug, Clone)]
@@ -29,6 +31,16 @@ pub struct CreatedIdentity {
 pub trait TokenIssuer: Send + Sync {
     /// The credential that would sign a request now.
     fn key(&self) -> KeyId;
+
+    /// The same, with what a rotation needs to know.
+    fn signing(&self) -> Signing {
+        Signing { key: self.key(), since: Timestamp::default(), spare: None }
+    }
+
+    /// What is known of a credential.
+    fn standing(&self, key: KeyId) -> KeyStanding {
+        if key == self.key() { KeyStanding::InUse } else { KeyStanding::Unknown }
+    }
 
     /// Creates an identity, with a first token in the same call if asked. Not idempotent.
     async fn create_identity(
@@ -160,6 +172,10 @@ pub trait TokenCache: Send + Sync {
     /// generation. Check and write are one atomic step: this is the fence that makes revocation final.
     /// Returns whether it was kept.
     async fn put(&self, user: &UserId, key: &TokenKey, token: &CachedToken) -> Result<bool, StoreError>;
+
+    /// Under which keys there may be tokens of the user; at least those under which there are. For a rotation, not for
+    /// the request path.
+    async fn keys_of(&self, user: &UserId) -> Result<Vec<TokenKey>, StoreError>;
 }
 
 /// Names one request of one caller in the ledger.

@@ -337,6 +337,35 @@ impl KeyId {
         }
         Self(id)
     }
+
+    /// Sixteen hexadecimal digits.
+    pub fn hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// What is known of a credential that issued a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStanding {
+    /// It signs.
+    InUse,
+    /// It is the operator's other one, and was not refused.
+    Spare,
+    /// Nobody here knows it: it was in use before a restart, or is in use elsewhere.
+    Unknown,
+    /// It was refused while another was accepted: its tokens are dead.
+    Dead,
+}
+
+/// Which credential signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signing {
+    /// That one.
+    pub key: KeyId,
+    /// Since when; tokens of others that were issued before are to be replaced.
+    pub since: Timestamp,
+    /// The one that could take its place.
+    pub spare: Option<KeyId>,
 }
 
 /// An access token of ACS: opaque text with its times.
@@ -370,6 +399,15 @@ pub struct TokenKey {
     pub scopes: ScopeSet,
     /// The validity it was asked for with.
     pub validity: Validity,
+}
+
+impl TokenKey {
+    /// The key of these scopes, as bits, and minutes; none if they are no key.
+    pub fn from_parts(scopes: u8, minutes: u64) -> Option<Self> {
+        let chosen = Scope::ALL.into_iter().filter(|scope| scopes & scope.bit() != 0);
+        let set = ScopeSet::new(chosen).ok().filter(|set| set.bits() == scopes)?;
+        Some(Self { scopes: set, validity: Validity::from_minutes(minutes).ok()? })
+    }
 }
 
 /// A token in the cache, with what it was issued for.

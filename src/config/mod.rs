@@ -31,6 +31,15 @@ use crate::{acs, admin, auth, broker, grpc, messaging, store, telemetry, webhook
 /// The variable that Azure samples use for the connection string.
 pub const AZURE_VARIABLE: &str = "COMMUNICATION_SERVICES_CONNECTION_STRING";
 
+/// What Azure's workload identity sets in a pod, and whom it sets. Only of use with `acs.credential = "entra"`.
+const ENTRA_VARIABLES: &[(&str, &str)] = &[
+    ("AZURE_TENANT_ID", "acs.entra.tenant_id"),
+    ("AZURE_CLIENT_ID", "acs.entra.client_id"),
+    ("AZURE_CLIENT_SECRET", "acs.entra.client_secret"),
+    ("AZURE_FEDERATED_TOKEN_FILE", "acs.entra.federated_token"),
+    ("AZURE_AUTHORITY_HOST", "acs.entra.authority"),
+];
+
 /// The largest settings file that is read.
 const MAX_FILE_BYTES: u64 = 1_048_576;
 
@@ -113,7 +122,15 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
     lay(&mut layers, inputs);
     if inputs.purpose != Purpose::Serve {
         // A connection string that was meant for the real service must not reach the emulator, nor the other way round.
-        for key in ["acs.connection_string", "acs.connection_string_file", "acs.ca_file"] {
+        for key in [
+            "acs.connection_string",
+            "acs.connection_string_file",
+            "acs.secondary_connection_string",
+            "acs.secondary_connection_string_file",
+            "acs.credential",
+            "acs.endpoint",
+            "acs.ca_file",
+        ] {
             layers.reset(key);
         }
         // `dev` prints commands and addresses in plain text; it is reached from this machine alone.
@@ -164,6 +181,17 @@ fn compose(
         rendered,
     };
     config.acs.connection_string = secrets.get("acs.connection_string");
+    config.acs.secondary_connection_string = secrets.get("acs.secondary_connection_string");
+    // Files that another source overrules are not followed.
+    for (key, file) in [
+        ("acs.connection_string", &mut config.acs.connection_string_file),
+        ("acs.secondary_connection_string", &mut config.acs.secondary_connection_string_file),
+    ] {
+        if !secrets.is_from_file(key) {
+            *file = None;
+        }
+    }
+    config.acs.entra.client_secret = secrets.get("acs.entra.client_secret");
     config.store.redis.url = secrets.get("store.redis.url");
     config.store.redis.password = secrets.get("store.redis.password");
     config.webhook.secret = secrets.get("webhook.secret");
@@ -210,6 +238,11 @@ fn lay(layers: &mut Layers, inputs: &Inputs<'_>) {
     if let Some(text) = inputs.environment.get(AZURE_VARIABLE).filter(|text| !text.is_empty()) {
         layers.lay_text("acs.connection_string", text, &Source::AzureVariable(AZURE_VARIABLE));
     }
+    for (name, key) in ENTRA_VARIABLES {
+        if let Some(text) = inputs.environment.get(*name).filter(|text| !text.is_empty()) {
+            layers.lay_text(key, text, &Source::AzureVariable(name));
+        }
+    }
     for (name, text) in inputs.environment {
         // An empty variable is one that is not set: templates leave those behind.
         if let Some(key) = layers::key_of_variable(name).filter(|_| !text.is_empty()) {
@@ -254,24 +287,7 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
     let on = |layers: &Layers, key: &str| layers.value(key).and_then(toml::Value::as_bool) == Some(true);
     let any_problem = |layers: &Layers, keys: &[&str]| keys.iter().any(|key| layers.has_problem(key));
 
-    let connection_string = secrets.get("acs.connection_string");
-    if purpose == Purpose::Serve
-        && connection_string.is_empty()
-        && !any_problem(layers, &["acs.connection_string", "acs.connection_string_file"])
-    {
-        layers.problem(
-            "acs.connection_string",
-            format!(
-                "is not set; set acs.connection_string_file to a file that holds it, or {AZURE_VARIABLE}"
-            ),
-        );
-    }
-
-    if !connection_string.is_empty()
-        && let Err(error) = acs::ConnectionString::parse(connection_string.expose())
-    {
-        layers.problem(&secrets.named("acs.connection_string"), error.to_string());
-    }
+    check_credential(layers, secrets, purpose);
     for key in ["acs.ca_file", "store.redis.ca_file", "auth.policy_file"] {
         let path = layers.text(key);
         if !path.is_empty() && !Path::new(path).is_file() {
@@ -346,6 +362,48 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         }
     }
     warnings
+}
+
+/// Checks that there is a credential, and that two keys are of one resource.
+fn check_credential(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) {
+    const FIRST: &str = "acs.connection_string";
+    const SECOND: &str = "acs.secondary_connection_string";
+    let (first, second) = (secrets.get(FIRST), secrets.get(SECOND));
+    if layers.text("acs.credential") == "entra" {
+        if !first.is_empty() || !second.is_empty() {
+            let what = "is set, and acs.credential is \"entra\"; keep one of them";
+            layers.problem(&secrets.named(if first.is_empty() { SECOND } else { FIRST }), what);
+        }
+        return;
+    }
+    if purpose == Purpose::Serve
+        && first.is_empty()
+        && !layers.has_problem(FIRST)
+        && !layers.has_problem("acs.connection_string_file")
+    {
+        layers.problem(
+            FIRST,
+            format!(
+                "is not set; set acs.connection_string_file to a file that holds it, or {AZURE_VARIABLE}"
+            ),
+        );
+    }
+    let mut endpoints = Vec::new();
+    for (key, text) in [(FIRST, first), (SECOND, second)] {
+        if text.is_empty() {
+            continue;
+        }
+        match acs::ConnectionString::parse(text.expose()) {
+            Ok(resource) => endpoints.push(resource.endpoint().clone()),
+            Err(error) => layers.problem(&secrets.named(key), error.to_string()),
+        }
+    }
+    if let [one, other] = endpoints.as_slice()
+        && one != other
+    {
+        let what = "is of another ACS resource than acs.connection_string; both keys must be of one resource";
+        layers.problem(&secrets.named(SECOND), what);
+    }
 }
 
 /// Reads a section into its component's type. A value the component refuses is reported and its default goes on.

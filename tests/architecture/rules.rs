@@ -105,6 +105,9 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["grpc", "admin", "emulator", "listener", "webhook"]),
     ("http", &["acs", "auth", "grpc", "admin", "emulator", "webhook"]),
     ("http_body_util", &["acs", "grpc", "admin", "emulator", "webhook"]),
+    // Signing in at Entra.
+    ("azure_core", &["acs::credential::entra"]),
+    ("azure_identity", &["acs::credential::entra"]),
     // Cryptography.
     ("hmac", &["acs", "auth", "emulator", "store"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
@@ -120,7 +123,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config", "auth::policy", "auth::shadow"]),
     ("serde_path_to_error", &["auth::policy", "config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
-    ("time", &["acs", "clock", "emulator", "cli", "webhook"]),
+    ("time", &["acs", "app", "clock", "emulator", "cli", "webhook"]),
     // The rim.
     ("clap", &["cli"]),
     ("tracing_subscriber", &["telemetry"]),

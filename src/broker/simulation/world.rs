@@ -215,6 +215,10 @@ impl TokenCache for MapStore {
         })
         .await
     }
+
+    async fn keys_of(&self, user: &UserId) -> Result<Vec<TokenKey>, StoreError> {
+        self.step(|maps| maps.tokens.keys().filter(|(of, _)| of == user).map(|(_, key)| *key).collect()).await
+    }
 }
 
 #[async_trait]

@@ -271,6 +271,7 @@ macro_rules! contract_rules {
             mapping::a_store_that_answers_is_fit
             tokens::a_token_is_found_with_the_record_it_was_put_for
             tokens::scopes_and_validities_are_kept_apart
+            tokens::the_keys_of_a_users_tokens_are_known
             tokens::users_with_odd_names_have_their_own_tokens
             tokens::a_newer_token_replaces_an_older_one
             tokens::a_token_of_another_generation_identity_or_user_is_not_kept

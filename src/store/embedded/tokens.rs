@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::Embedded;
 use super::mapping::record_of;
-use super::tables::{expiry_key, token_key};
+use super::tables::{expiry_key, token_key, token_prefix, token_prefix_end};
 use super::writer::{Keep, engine_error};
 use crate::broker::ports::{Snapshot, StoreError, TokenCache};
 use crate::broker::types::{CachedToken, TokenKey, UserId};
@@ -30,6 +30,23 @@ impl TokenCache for Embedded {
             None => None,
         };
         Ok(Snapshot { record: Some(record), token })
+    }
+
+    async fn keys_of(&self, user: &UserId) -> Result<Vec<TokenKey>, StoreError> {
+        let view = self.engine.view();
+        let engine = |error: redb::StorageError| engine_error(error.into());
+        let (from, to) = (token_prefix(user), token_prefix_end(user));
+        let mut keys = Vec::new();
+        for entry in view.tokens.range(from.as_slice()..to.as_slice()).map_err(engine)? {
+            let (key, _) = entry.map_err(engine)?;
+            // What is no key of this version is not looked up either.
+            if let Some([scopes, high, low]) = key.value().get(from.len()..)
+                && let Some(key) = TokenKey::from_parts(*scopes, u16::from_be_bytes([*high, *low]).into())
+            {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
     }
 
     async fn put(&self, user: &UserId, key: &TokenKey, token: &CachedToken) -> Result<bool, StoreError> {

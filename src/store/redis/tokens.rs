@@ -15,6 +15,7 @@ use crate::broker::types::{CachedToken, IdentityRecord, TokenKey, UserId};
 use crate::store::codec::{TokenView, decode_identity, encode_token};
 
 const LOOK_UP: &str = "look_up";
+const LIST: &str = "list_tokens";
 
 #[async_trait]
 impl TokenCache for Redis {
@@ -49,6 +50,26 @@ impl TokenCache for Redis {
         let operation = self.scripts.put.operation();
         Ok(command::number(operation, self.connection.run(&command).await?)? == 1)
     }
+
+    async fn keys_of(&self, user: &UserId) -> Result<Vec<TokenKey>, StoreError> {
+        let list = self.keys.tokens(user);
+        let mut cmd = redis::cmd("GET");
+        cmd.arg(&list);
+        let reply = self.connection.run(&Command::read(LIST, list, cmd)).await?;
+        Ok(command::bytes(LIST, reply)?.map(|list| listed(&list)).unwrap_or_default())
+    }
+}
+
+/// The keys in a user's list of tokens: a version byte, then `scopes:minutes,` for each.
+fn listed(list: &[u8]) -> Vec<TokenKey> {
+    let Some((b'1', parts)) = list.split_first() else { return Vec::new() };
+    let parts = std::str::from_utf8(parts).unwrap_or_default().split(',');
+    parts
+        .filter_map(|part| {
+            let (scopes, minutes) = part.split_once(':')?;
+            TokenKey::from_parts(scopes.parse().ok()?, minutes.parse().ok()?)
+        })
+        .collect()
 }
 
 impl Redis {

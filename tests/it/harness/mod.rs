@@ -85,15 +85,14 @@ pub(crate) fn messages_settings() -> messaging::Settings {
 
 /// `[acs]` with short times, so that outages are over soon.
 pub(crate) fn acs_settings() -> acs::Settings {
+    let mut file: toml::Table = include_str!("../../../config/default.toml").parse().unwrap();
+    let defaults: acs::Settings = file.remove("acs").unwrap().try_into().unwrap();
     acs::Settings {
-        connection_string: Secret::new(""),
-        connection_string_file: None,
-        ca_file: None,
         timeout: Duration::from_secs(2),
         attempt_timeout: Duration::from_secs(1),
         attempts: 2,
         max_concurrency: 64,
-        custom_id: acs::CustomId::Off,
+        ..defaults
     }
 }
 
