@@ -63,6 +63,12 @@ struct OperationLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnopenedLabels {
+    kind: &'static str,
+    why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
 }
@@ -94,6 +100,7 @@ pub struct Metrics {
     upstream: Timings<OperationLabels>,
     store: Timings<OperationLabels>,
     store_available: Gauge<f64, AtomicU64>,
+    store_unopened: Family<UnopenedLabels, Counter>,
     credential_refused: Gauge,
     tokens_of_other_keys: Gauge,
     tokens_reissued: Counter,
@@ -103,10 +110,10 @@ pub struct Metrics {
     webhook_events: Family<EventLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     reload_failed: Family<WhatLabels, Gauge>,
+    shadow_refusals: Family<ShadowLabels, Counter>,
     bearer_tokens: Family<OutcomeLabels, Counter>,
     jwks_fetches: Family<OutcomeLabels, Counter>,
     jwks_failing: Gauge,
-    shadow_refusals: Family<ShadowLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -176,6 +183,13 @@ impl Metrics {
             store_available.clone(),
         );
         store_available.set(1.0);
+        let store_unopened = Family::default();
+        own.register(
+            "store_unopened",
+            "What the store holds and nobody can open, by kind (token, message, event, outcome) and why: no_key, \
+             damaged, plain (see docs/operations.md)",
+            store_unopened.clone(),
+        );
         let credential_refused = Gauge::default();
         own.register(
             "acs_credential_refused",
@@ -230,6 +244,12 @@ impl Metrics {
             "1 while a file cannot be used and what was read before stays in force, else 0",
             reload_failed.clone(),
         );
+        let shadow_refusals = Family::default();
+        own.register(
+            "shadow_refusals",
+            "What the policy would refuse if auth.shadow were off, by RPC and kind of permission; `caller` is the caller itself",
+            shadow_refusals.clone(),
+        );
         let bearer_tokens = Family::default();
         own.register(
             "bearer_tokens",
@@ -248,12 +268,6 @@ impl Metrics {
             "Sources of issuers' keys that could not be fetched the last time; page somebody within a day",
             jwks_failing.clone(),
         );
-        let shadow_refusals = Family::default();
-        own.register(
-            "shadow_refusals",
-            "What the policy would refuse if auth.shadow were off, by RPC and kind of permission; `caller` is the caller itself",
-            shadow_refusals.clone(),
-        );
         Self {
             registry: Arc::new(registry),
             rpcs,
@@ -266,6 +280,7 @@ impl Metrics {
             upstream,
             store,
             store_available,
+            store_unopened,
             credential_refused,
             tokens_of_other_keys,
             tokens_reissued,
@@ -275,10 +290,10 @@ impl Metrics {
             webhook_events,
             reloads,
             reload_failed,
+            shadow_refusals,
             bearer_tokens,
             jwks_fetches,
             jwks_failing,
-            shadow_refusals,
         }
     }
 
@@ -340,6 +355,11 @@ impl Metrics {
         self.store_available.set(if yes { 1.0 } else { 0.0 });
     }
 
+    /// Something in the store did not open.
+    pub fn store_unopened(&self, kind: &'static str, why: &'static str) {
+        self.store_unopened.get_or_create(&UnopenedLabels { kind, why }).inc();
+    }
+
     /// Whether ACS refuses the credential.
     pub fn credential_refused(&self, yes: bool) {
         self.credential_refused.set(i64::from(yes));
@@ -387,6 +407,11 @@ impl Metrics {
         self.reload_failed.get_or_create(&WhatLabels { what }).set(i64::from(!well));
     }
 
+    /// Shadow mode let something in that would be refused.
+    pub fn shadow_refusal(&self, rpc: &'static str, permission: &'static str) {
+        self.shadow_refusals.get_or_create(&ShadowLabels { rpc, permission }).inc();
+    }
+
     /// A bearer token was judged.
     pub fn bearer_token(&self, outcome: &'static str) {
         self.bearer_tokens.get_or_create(&OutcomeLabels { outcome }).inc();
@@ -400,11 +425,6 @@ impl Metrics {
     /// So many more sources of keys fail.
     pub fn jwks_failing(&self, more: i64) {
         self.jwks_failing.inc_by(more);
-    }
-
-    /// Shadow mode let something in that would be refused.
-    pub fn shadow_refusal(&self, rpc: &'static str, permission: &'static str) {
-        self.shadow_refusals.get_or_create(&ShadowLabels { rpc, permission }).inc();
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -456,14 +476,15 @@ mod tests {
         metrics.surplus_identity("o");
         metrics.upstream_call("o", "o", Duration::ZERO);
         metrics.store_command("o", "o", Duration::ZERO);
+        metrics.store_unopened("k", "w");
         metrics.message("c", "s");
         metrics.budget("b", 1);
         metrics.webhook_request("o");
         metrics.webhook_event("k", "o");
         metrics.reloaded("w", true);
+        metrics.shadow_refusal("r", "p");
         metrics.bearer_token("o");
         metrics.jwks_fetch("o");
-        metrics.shadow_refusal("r", "p");
         let text = metrics.render();
         let mut page = String::from(
             "# Metrics\n\n<!-- Generated from src/metrics.rs by a test. Rewrite it with: \

@@ -76,6 +76,8 @@ fn a_typo_in_values_is_refused_by_its_name() {
         "auth.allowOffLoopbak=true",
         "store.redis.ulr=redis://r",
         "webhook.enable=true",
+        "tls.existingSecrte=x",
+        "config.mesh.haeder=xfcc",
         "config.messages.retentoin=1d",
         "store.embedded.persistence.sise=1Gi",
         "config.tokens.flor=20m",
@@ -106,6 +108,9 @@ fn a_typo_in_values_is_refused_by_its_name() {
 fn a_value_out_of_range_is_refused_by_its_name() {
     for (wrong, named) in [
         ("auth.mode=none", "auth.mode"),
+        ("tls.clientCertificate=maybe", "tls.clientCertificate"),
+        ("config.mesh.header=any", "config.mesh.header"),
+        ("config.server.max_header_bytes=1", "config.server.max_header_bytes"),
         ("store.backend=postgres", "store.backend"),
         ("store.redis.url=http://redis", "store.redis.url"),
         ("image.digest=sha256:12", "image.digest"),
@@ -151,6 +156,8 @@ fn combinations_that_cannot_work_are_refused_with_the_mend() {
             "auth.existingPolicyConfigMap: and auth.policy are both set",
         ),
         ("policy", "auth.allowOffLoopback=false", "auth.shadow: lets in whom the policy would refuse"),
+        ("tls", "tls.existingSecret=", "tls.existingSecret: name the Secret"),
+        ("tls", "ports.probe=50051", "ports: probe must differ from grpc and admin"),
         ("webhook", "webhook.existingSecret=", "webhook.existingSecret: name the Secret"),
         ("webhook-entra", "webhook.entra.tenant=", "webhook.existingSecret: name the Secret"),
         ("webhook-entra", "webhook.entra.audience=", "webhook.entra.audience: name the application"),
@@ -274,12 +281,20 @@ const DECIDED_BY_THE_CHART: &[&str] = &[
     "auth.shadow",
     "server.address",
     "server.drain_timeout",
+    "server.probe_address",
+    "server.tls.cert_file",
+    "server.tls.client_ca_file",
+    "server.tls.client_certificate",
+    "server.tls.key_file",
     "store.backend",
     "store.embedded.path",
     "store.redis.password",
     "store.redis.password_file",
     "store.redis.url",
     "store.redis.url_file",
+    "store.seal.hash_key",
+    "store.seal.hash_key_file",
+    "store.seal.keys_file",
     "webhook.address",
     "webhook.entra_app",
     "webhook.entra_audience",
@@ -301,6 +316,8 @@ fn the_chart_offers_every_setting_of_the_broker() {
     for (section, keys) in sections {
         let section = match section.as_str() {
             "redis" => "store.redis",
+            "mesh" => "auth.mesh",
+            "seal" => "store.seal",
             "sms" => "messages.sms",
             "email" => "messages.email",
             section => section,
@@ -359,6 +376,23 @@ async fn the_rendered_process_answers_its_own_probes_on_the_embedded_store() {
         pod.passes(probe).await;
     }
     assert!(pod.file("/var/lib/acs-broker/acs-broker.redb").exists(), "the mapping is on the volume");
+    pod.stops_when_told().await;
+}
+
+#[tokio::test]
+async fn the_rendered_process_speaks_tls_to_callers_and_plain_text_to_probes_alone() {
+    let redis = RedisServer::start();
+    let url = format!("store.redis.url={}", redis.url());
+    let values = ["--values", "tests/helm/values/tls.yaml", "--set", &url];
+    let mut pod = Pod::start(&values, "unused", "unused").await;
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        pod.passes(probe).await;
+    }
+    let test = pod.helm_test();
+    assert!(test.0, "helm test fails: {}", test.1);
+    let (plain, over_tls) = (pod.healthcheck("http", &[]), pod.healthcheck("https", &["--ca", "tls.crt"]));
+    assert!(!plain.0, "the API answers in plain text: {}", plain.1);
+    assert!(over_tls.0, "{}", over_tls.1);
     pod.stops_when_told().await;
 }
 

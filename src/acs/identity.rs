@@ -107,6 +107,9 @@ impl IdentityOperations<'_> {
         let call = Call {
             body,
             private: &[custom_id.unwrap_or_default()],
+            // A gateway may say 503 of what was done behind it, and then a second one would be an orphan that nobody
+            // knows. With a custom id it would be the same identity again.
+            single: custom_id.is_none(),
             ..Call::new("create_identity", Method::POST, "/identities", version)
         };
         let answer = self.0.send(&call, deadline).await?;

@@ -11,6 +11,8 @@ mod email;
 mod error;
 mod failure;
 mod fault;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod identity;
 mod pipeline;
 mod probe;
@@ -39,7 +41,7 @@ pub use self::credential::Fingerprint;
 use self::credential::entra::Principal;
 pub use self::credential::entra::{Settings as EntraSettings, SignIn};
 use self::credential::ring::Ring;
-pub use self::credential::ring::{Fate, Refusal, Standing};
+pub use self::credential::ring::{Fate, Probed, Refusal, Standing};
 pub use self::email::{EmailOperations, Mail, MailAddress, MailAttachment, MailStatus};
 pub use self::error::{BuildError, Class, Error};
 pub use self::identity::{Created, IdentityOperations, Token};
@@ -119,8 +121,8 @@ impl Settings {
     pub fn problems(&self) -> Vec<(String, String)> {
         let minute = Duration::from_secs(60);
         let mut problems = Vec::new();
-        if !(Duration::from_secs(10)..=60 * minute).contains(&self.check_every) {
-            problems.push(("check_every", "must be from 10s to 1h".to_owned()));
+        if !(Duration::from_secs(5)..=60 * minute).contains(&self.check_every) {
+            problems.push(("check_every", "must be from 5s to 1h".to_owned()));
         }
         if !(Duration::from_millis(100)..=minute).contains(&self.timeout) {
             problems.push(("timeout", "must be from 100ms to 60s".to_owned()));
@@ -213,6 +215,15 @@ impl Client {
     /// nothing is due.
     pub async fn tend(&self) {
         self.0.tend().await;
+    }
+
+    /// Asks ACS about every credential by itself, whatever is in use: for a doctor. Nothing changes.
+    pub async fn examine_each(&self, deadline: Instant) -> Vec<(Fingerprint, Probed)> {
+        let mut seen = Vec::new();
+        for credential in self.0.ring.every() {
+            seen.push((credential.name, self.0.probe(&credential, deadline).await));
+        }
+        seen
     }
 
     /// Which credential is in use, and whether ACS accepts it.

@@ -42,9 +42,9 @@ fn by_policy(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> 
     let shadow =
         settings.shadow.then(|| Shadow::new(settings.allow_off_loopback, Arc::clone(clock), metrics.clone()));
     let verifier = Arc::new(Verifier::new(file.issuers.clone(), Arc::clone(clock), metrics.clone()));
-    let tokens = Arc::clone(&verifier);
+    let trusting = Arc::clone(&verifier);
     let listener = move |file: &File| {
-        tokens.replace(file.issuers.clone());
+        trusting.replace(file.issuers.clone());
         Ok(())
     };
     let policy = Policy::new(&settings.policy_file, &file, shadow.clone(), Box::new(listener));

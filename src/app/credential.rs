@@ -22,7 +22,7 @@ use crate::reload::Reloadable;
 use crate::secret::Secret;
 
 /// How often it is looked whether something is due.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(500);
 /// A clock that differs by more is told of: ACS refuses signatures from five minutes on.
 pub(crate) const SKEW_TOLD: Duration = Duration::from_secs(60);
 

@@ -4,7 +4,7 @@
 //! stop come from outside, so that tests run a whole server in their own process.
 
 mod access;
-mod credential;
+pub(crate) mod credential;
 #[cfg(feature = "emulator")]
 pub mod dev;
 mod messages;
@@ -206,6 +206,7 @@ impl App {
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
         let opened = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
         let (stores, messages) = (opened.core, opened.messages);
+        reloadables.extend(opened.key_ring.map(|ring| ring as Arc<dyn Reloadable>));
         let upstream = Arc::new(Upstream::new(
             client,
             config.acs.custom_id,
@@ -332,7 +333,7 @@ impl App {
             readiness.clone(),
             watching.clone(),
         ));
-        let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
+        let follow = tokio::spawn(messages::follow(chat.clone(), watching.clone()));
         let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
         // It ends with the calls: a report that is not taken in now is brought again.
         let taking_in = listeners.webhook.map(|listener| {

@@ -66,6 +66,12 @@ pub enum Error {
     /// Use a new request id.
     #[error("this request_id was used for another request; use a new one")]
     RequestIdReused,
+    /// Look what became of the earlier message.
+    #[error("you sent the same content under another request_id a short while ago; nothing was sent now")]
+    DuplicateContent {
+        /// The id of the earlier message.
+        earlier: String,
+    },
     /// Wait; more would be over a published limit of ACS.
     #[error("a published rate limit of Azure Communication Services is used up; retry later")]
     AcsLimitReached {
@@ -177,6 +183,7 @@ impl Error {
             Self::ConcurrentChange => "CONCURRENT_CHANGE",
             Self::RequestInProgress { .. } => "REQUEST_IN_PROGRESS",
             Self::RequestIdReused => "IDEMPOTENCY_KEY_REUSED",
+            Self::DuplicateContent { .. } => "DUPLICATE_CONTENT",
             Self::AcsLimitReached { .. } => "ACS_LIMIT_REACHED",
             Self::ChannelNotConfigured { .. } => "CHANNEL_NOT_CONFIGURED",
             Self::RecipientNotAllowed => "RECIPIENT_NOT_ALLOWED",
@@ -218,6 +225,7 @@ impl Error {
             | Self::CursorExpired
             | Self::ConcurrentChange
             | Self::RequestIdReused
+            | Self::DuplicateContent { .. }
             | Self::AcsRejected { .. }
             | Self::AcsCredentialsRefused
             | Self::DeadlineExceeded

@@ -120,6 +120,15 @@ pub enum StoreProblem {
         "the store may evict keys that never expire (maxmemory-policy {0}); set noeviction or a volatile-* policy"
     )]
     Evicts(String),
+    /// It may forget requests and messages under memory pressure, which could then be done twice.
+    #[error(
+        "the store may evict records of messages (maxmemory-policy {0}), and a message whose record is gone may be \
+         sent twice; set noeviction, or store.redis.allow_eviction"
+    )]
+    EvictsMessages(String),
+    /// It calls users by other names than this process, which would find nobody.
+    #[error("{0}")]
+    OtherNames(String),
 }
 
 /// The mapping from users to identities. The truth: never expires, never evicted, never guessed.

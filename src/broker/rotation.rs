@@ -21,6 +21,9 @@ use crate::clock::Timestamp;
 /// How long a replica is known to sign with its key after it last said so, and how often it says so.
 const KEY_TTL: Duration = Duration::from_secs(30);
 pub(crate) const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether others sign with another key, and how long that may take.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+const LOOK_TTL: Duration = Duration::from_secs(2);
 /// A key counts as used by nobody once its lease was free for so long: a replica that takes it over needs that long.
 const FREE_FOR: Duration = Duration::from_secs(15);
 /// How soon a walk that left tokens of other keys behind is done again.
@@ -82,6 +85,7 @@ struct State {
     /// This replica's lease on its key's name.
     announced: Option<(KeyId, Lease)>,
     announced_at: Option<Instant>,
+    looked_at: Option<Instant>,
     /// Other keys that were met, and since when nobody is seen to sign with them.
     others: BTreeMap<[u8; 8], Option<Instant>>,
 }
@@ -222,6 +226,10 @@ impl Core {
         let signing = self.issuer.signing();
         let keys: Vec<_> = {
             let mut state = self.rotation.lock();
+            if state.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+                return Ok(());
+            }
+            state.looked_at = Some(Instant::now());
             if let Some(spare) = signing.spare {
                 state.meet(spare);
             }
@@ -230,11 +238,13 @@ impl Core {
         };
         for key in keys {
             // Taken for a moment, it is given back at once; whoever wants it meanwhile asks again within seconds.
-            let free = match self.stores.leases.try_acquire(&lease_of(key), Duration::from_secs(2)).await? {
+            let free = match self.stores.leases.try_acquire(&lease_of(key), LOOK_TTL).await? {
                 Acquired::Granted(lease) => {
                     self.stores.leases.release(&lease).await?;
                     true
                 }
+                // Another replica looks just now.
+                Acquired::Held(left) if left <= LOOK_TTL => continue,
                 Acquired::Held(_) => false,
             };
             let mut state = self.rotation.lock();

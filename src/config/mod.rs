@@ -4,6 +4,8 @@
 //! repeats a value, and never reads the environment itself: `cli` hands it over as a map. Relative paths are relative to
 //! the working directory.
 
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod layers;
 mod problem;
 mod rules;
@@ -120,7 +122,12 @@ impl Config {
 pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
     let mut layers = Layers::new();
     lay(&mut layers, inputs);
-    if inputs.purpose != Purpose::Serve {
+    settle(layers, inputs.purpose)
+}
+
+/// Makes the settings of what was laid.
+fn settle(mut layers: Layers, purpose: Purpose) -> Result<Config, Problems> {
+    if purpose != Purpose::Serve {
         // A connection string that was meant for the real service must not reach the emulator, nor the other way round.
         for key in [
             "acs.connection_string",
@@ -140,9 +147,9 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
     }
     let secrets = secrets::take(&mut layers);
     check_each(&mut layers);
-    let warnings = check_together(&mut layers, &secrets, inputs.purpose);
+    let warnings = check_together(&mut layers, &secrets, purpose);
     let rendered = show::render(&layers, &secrets);
-    let config = compose(&mut layers, &secrets, inputs.purpose, warnings, rendered);
+    let config = compose(&mut layers, &secrets, purpose, warnings, rendered);
     match config {
         Some(config) if layers.problems.is_empty() => Ok(config),
         _ => Err(Problems(layers.problems)),
@@ -194,6 +201,10 @@ fn compose(
     config.acs.entra.client_secret = secrets.get("acs.entra.client_secret");
     config.store.redis.url = secrets.get("store.redis.url");
     config.store.redis.password = secrets.get("store.redis.password");
+    config.store.seal.hash_key = secrets.get("store.seal.hash_key");
+    config.store.redis.keeps_messages = [&config.messages.sms.senders, &config.messages.email.senders]
+        .iter()
+        .any(|senders| !senders.trim().is_empty());
     config.webhook.secret = secrets.get("webhook.secret");
     report(layers, secrets, "server", config.server.problems());
     report(layers, secrets, "server", grpc::Tls::open(&config.server.tls).err().into_iter().collect());
@@ -287,6 +298,13 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
     let on = |layers: &Layers, key: &str| layers.value(key).and_then(toml::Value::as_bool) == Some(true);
     let any_problem = |layers: &Layers, keys: &[&str]| keys.iter().any(|key| layers.has_problem(key));
 
+    let keys_file = layers.text("store.seal.keys_file");
+    if purpose != Purpose::Emulator
+        && !keys_file.is_empty()
+        && let Err(error) = store::seal::KeyRing::read(Path::new(keys_file))
+    {
+        layers.problem("store.seal.keys_file", error.to_string());
+    }
     check_credential(layers, secrets, purpose);
     for key in ["acs.ca_file", "store.redis.ca_file", "auth.policy_file"] {
         let path = layers.text(key);
@@ -359,6 +377,10 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         }
         if on(layers, "store.redis.allow_eviction") {
             warnings.push("store.redis.allow_eviction: this Redis may lose identities".into());
+        }
+        if layers.text("store.seal.keys_file").is_empty() {
+            let what = "store.seal.keys_file: is not set, so tokens lie in Redis as they are";
+            warnings.push(what.into());
         }
     }
     warnings

@@ -73,7 +73,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("acs.secondary_connection_string_file", Rule::Path),
     ("acs.credential", Rule::Choice(&["key", "entra"])),
     ("acs.endpoint", Rule::Text),
-    ("acs.check_every", Rule::Time("10s", "1h")),
+    ("acs.check_every", Rule::Time("5s", "1h")),
     ("acs.reissue_per_second", Rule::Whole(1, 1000)),
     ("acs.entra.kind", Rule::Choice(&["workload", "managed", "secret"])),
     ("acs.entra.tenant_id", Rule::Text),
@@ -110,9 +110,14 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("store.redis.timeout", Rule::Time("10ms", "5s")),
     ("store.redis.max_concurrency", Rule::Whole(1, 100_000)),
     ("store.redis.allow_eviction", Rule::Switch),
+    ("store.seal.keys_file", Rule::Path),
+    ("store.seal.mode", Rule::Choice(&["seal", "open", "require"])),
+    ("store.seal.hash_key", Rule::Secret),
+    ("store.seal.hash_key_file", Rule::Path),
     ("messages.retention", Rule::Time("1h", "90d")),
     ("messages.hold", Rule::Time("10s", "10m")),
-    ("messages.find_out_within", Rule::Time("10s", "1h")),
+    ("messages.find_out_within", Rule::Time("5s", "1h")),
+    ("messages.duplicates_within", Rule::Time("0s", "24h")),
     ("messages.limits", Rule::Share(0.0, 10_000.0)),
     ("messages.sms.senders", Rule::Text),
     ("messages.sms.allow", Rule::Text),
@@ -243,9 +248,10 @@ mod tests {
             assert!(layers.value(&format!("{key}_file")).is_some(), "{key}");
         }
         for key in layers.keys().iter().filter_map(|key| key.strip_suffix("_file")) {
-            // Certificates and policies are no secrets, and a private key is only ever a file.
-            let other = key.ends_with("ca") || key.starts_with("server.tls.") || key == "auth.policy";
-            assert!(other || secrets().any(|secret| secret == key), "{key}");
+            // Certificates and policies are no secrets; a private key and a key ring are only ever files.
+            let is_file = key.ends_with("ca") || key.starts_with("server.tls.");
+            let is_file = is_file || ["auth.policy", "store.seal.keys"].contains(&key);
+            assert!(is_file || secrets().any(|secret| secret == key), "{key}");
         }
     }
 

@@ -160,6 +160,41 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
             "tokens.default_validity must be a duration from 1h to 24h in whole minutes, such as \"24h\" (file F)",
         ),
         ("[auth]\nmode = \"none\"", "auth.mode must be \"unauthenticated\" or \"policy\" (file F)"),
+        (
+            "[server]\nprobe_address = \"127.0.0.1:8081\"",
+            "server.probe_address is the same as admin.address; choose another port (file F)",
+        ),
+        (
+            "[server]\nprobe_address = \"here\"",
+            "server.probe_address must be an IP address and a port, such as \"127.0.0.1:8084\" or \"[::]:8084\", or \
+             empty (file F)",
+        ),
+        ("[server]\nmax_header_bytes = 100", "server.max_header_bytes must be from 4096 to 262144 (file F)"),
+        (
+            "[server.tls]\ncert_file = \"/no\"",
+            "server.tls.key_file is not set, and tls.cert_file is (built-in default)",
+        ),
+        (
+            "[server.tls]\nclient_ca_file = \"/no\"",
+            "server.tls.client_ca_file is set without tls.cert_file: only TLS can ask for certificates (file F)",
+        ),
+        (
+            "[server.tls]\ncert_file = \"/no\"\nkey_file = \"/no\"",
+            "server.tls.cert_file names a file that cannot be read, or is none of at most 1 MiB (file F)",
+        ),
+        (
+            "[server.tls]\nclient_certificate = \"perhaps\"",
+            "server.tls.client_certificate must be \"required\" or \"optional\" (file F)",
+        ),
+        (
+            "[auth.mesh]\nheader = \"xfcc\"",
+            "auth.mesh.pinned must not be empty while auth.mesh.header is set (built-in default)",
+        ),
+        (
+            "[auth.mesh]\nheader = \"xfcc\"\npinned = \"loopback, *\"",
+            "auth.mesh.pinned must be names like spiffe://…, dns:… or loopback, separated by commas; number 2 is none \
+             (file F)",
+        ),
         ("[store.embedded]\npath = \"\"", "store.embedded.path must not be empty (file F)"),
         (
             "[store.redis]\nprefix = \"a:b\"",

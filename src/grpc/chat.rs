@@ -159,10 +159,16 @@ impl ChatService for Chats {
         request: Request<v1::GetChatMessageRequest>,
     ) -> Result<Response<v1::GetChatMessageResponse>, Status> {
         let permit = Permit::of(&request)?;
-        let v1::GetChatMessageRequest { acting_user_id, thread_id, message_id } = request.into_inner();
-        let actor = convert::actor(&acting_user_id).map_err(status::of)?;
-        let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
-        let message = self.chat.message(caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
+        let wanted = request.into_inner();
+        let wish = convert::message_wanted(&wanted).map_err(status::of)?;
+        let caller = permit.chat(wish.actor.as_ref(), []).map_err(status::of)?;
+        let message = match wish.request {
+            Some(request) => {
+                self.chat.message_of_request(caller, wish.actor, &wanted.thread_id, request).await
+            }
+            None => self.chat.message(caller, wish.actor, &wanted.thread_id, &wanted.message_id).await,
+        };
+        let message = message.map_err(status::of)?;
         Ok(Response::new(v1::GetChatMessageResponse { message: Some(convert::message(message)) }))
     }
 

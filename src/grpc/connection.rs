@@ -158,6 +158,7 @@ async fn accept(listener: TcpListener, connections: &TaskTracker, inside: &Arc<I
     let seats = Arc::new(Semaphore::new(inside.limits.max_connections));
     loop {
         let seat = seats.clone().acquire_owned().await;
+        inside.guests.room().await;
         match listener.accept().await {
             Ok((stream, address)) => {
                 let Some(place) = inside.guests.admit(address.ip()) else { continue };

@@ -1,8 +1,8 @@
 //! Who is connected: how many, from where, since when; and who has to leave.
 //!
 //! A connection that has not begun yet (TLS and the preface of HTTP/2) costs little and may come from anybody. When too
-//! many of them are waited for, the one that has taken longest goes: an honest one takes milliseconds, so a flood of
-//! silent ones locks nobody out. Connections are asked to leave when they are too old, idle for too long, or when the
+//! many of them are waited for, the one that has taken longest goes, if it has had its time: an honest one takes
+//! milliseconds, so a flood of silent ones locks nobody out, and a crowd of honest ones waits its turn. Connections are asked to leave when they are too old, idle for too long, or when the
 //! client certificate they came with is no longer good; from then on it proves nothing. It knows no HTTP.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,9 @@ use crate::metrics::Metrics;
 
 /// Connections that are waited for at the same time until they have begun.
 pub(super) const MAX_BEGINNING: usize = 512;
+
+/// The time that everybody gets to begin, however many there are.
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 /// What the settings say about guests. No age and no idle time mean for ever.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +41,8 @@ pub(super) struct Guests {
     metrics: Metrics,
     shutdown: CancellationToken,
     list: Mutex<List>,
+    /// Told when somebody has begun or is gone.
+    fewer: Notify,
 }
 
 #[derive(Default)]
@@ -88,7 +94,35 @@ fn neighbourhood(address: IpAddr) -> IpAddr {
 
 impl Guests {
     pub(super) fn new(stay: Stay, metrics: Metrics, shutdown: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { stay, metrics, shutdown, list: Mutex::default() })
+        Arc::new(Self { stay, metrics, shutdown, list: Mutex::default(), fewer: Notify::new() })
+    }
+
+    /// Waits until one more can begin: until somebody has, or has had time enough and is sent away.
+    pub(super) async fn room(&self) {
+        loop {
+            let oldest_ends = {
+                let mut list = lock(&self.list);
+                if list.beginning.len() < MAX_BEGINNING {
+                    return;
+                }
+                let oldest = list.beginning.first().copied();
+                match oldest.and_then(|number| list.open.get(&number)) {
+                    Some(guest) if guest.since.elapsed() < GRACE => guest.since + GRACE,
+                    guest => {
+                        if let Some(guest) = guest {
+                            guest.leave.cancel();
+                            self.metrics.connection_ended("crowded_out");
+                        }
+                        list.beginning.pop_first();
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = self.fewer.notified() => {}
+                () = tokio::time::sleep_until(oldest_ends) => {}
+            }
+        }
     }
 
     /// A place for a connection from there; none if that address has enough.
@@ -101,13 +135,6 @@ impl Guests {
             return None;
         }
         *here += 1;
-        if list.beginning.len() >= MAX_BEGINNING
-            && let Some(oldest) = list.beginning.pop_first()
-            && let Some(guest) = list.open.get(&oldest)
-        {
-            guest.leave.cancel();
-            self.metrics.connection_ended("crowded_out");
-        }
         let number = list.next;
         list.next += 1;
         let now = Instant::now();
@@ -210,6 +237,7 @@ impl Place {
             let _ = self.guest.chain.set(chain);
         }
         lock(&self.guests.list).beginning.remove(&self.number);
+        self.guests.fewer.notify_one();
     }
 
     /// Says why it ended before its time.
@@ -229,6 +257,8 @@ impl Drop for Place {
                 list.peers.remove(&self.peer);
             }
         }
+        drop(list);
+        self.guests.fewer.notify_one();
         self.guests.metrics.connection_closed();
     }
 }
@@ -271,20 +301,47 @@ mod tests {
         assert!(counted(&guests, "peer_limit"));
     }
 
-    #[tokio::test]
-    async fn of_too_many_that_begin_the_oldest_goes() {
+    #[tokio::test(start_paused = true)]
+    async fn of_too_many_that_begin_the_oldest_goes_when_it_has_had_its_time() {
         let guests = guests(FOR_EVER);
         let begun = guests.admit(HERE).unwrap();
         begun.begun(None);
-        let mut beginning: Vec<_> = (0..MAX_BEGINNING).map(|_| guests.admit(HERE).unwrap()).collect();
+        let mut beginning = Vec::new();
+        let start = Instant::now();
+        for _ in 0..MAX_BEGINNING {
+            guests.room().await;
+            beginning.push(guests.admit(HERE).unwrap());
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO, "there is room");
         let left = |places: &[Place]| places.iter().filter(|place| place.guest.leave.is_cancelled()).count();
-        assert_eq!(left(&beginning), 0);
-        beginning.extend((0..3).map(|_| guests.admit(HERE).unwrap()));
+        for _ in 0..3 {
+            guests.room().await;
+            beginning.push(guests.admit(HERE).unwrap());
+        }
+        assert!((GRACE..GRACE * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
         assert_eq!((left(&beginning), left(&beginning[..3])), (3, 3));
         assert!(!begun.guest.leave.is_cancelled());
+        // The others came at the same time and go as soon as somebody wants their place.
+        guests.room().await;
+        assert_eq!(left(&beginning), 4);
         drop(beginning);
         assert!(lock(&guests.list).beginning.is_empty());
         assert!(counted(&guests, "crowded_out"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_of_honest_ones_waits_its_turn() {
+        let guests = guests(FOR_EVER);
+        let beginning: Vec<_> = (0..MAX_BEGINNING).map(|_| guests.admit(HERE).unwrap()).collect();
+        let waiting = tokio::spawn({
+            let guests = guests.clone();
+            async move { guests.room().await }
+        });
+        tokio::time::sleep(GRACE / 2).await;
+        assert!(!waiting.is_finished());
+        beginning[100].begun(None);
+        tokio::time::timeout(GRACE / 10, waiting).await.expect("somebody has begun").unwrap();
+        assert!(!counted(&guests, "crowded_out"));
     }
 
     #[tokio::test(start_paused = true)]

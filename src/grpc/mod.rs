@@ -12,6 +12,8 @@ mod connection;
 mod convert;
 mod email;
 mod event;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod guests;
 mod health;
 mod held;

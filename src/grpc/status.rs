@@ -275,6 +275,11 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
             },
             "Use a new request_id for a new request, and the old one only to repeat the old request unchanged.",
         ),
+        Error::DuplicateContent { earlier } => (
+            Code::AlreadyExists,
+            Detail::Metadata(vec![("earlier_message_id", earlier.clone())]),
+            "Ask GetSms or GetEmail for `earlier_message_id`. To send it once more all the same, wait until `messages.duplicates_within` is over. Nothing was sent.",
+        ),
         Error::AcsThrottled { retry_after } => (
             Code::ResourceExhausted,
             Detail::RetryInfo(*retry_after),

@@ -33,6 +33,7 @@ fn samples() -> Vec<Failure> {
         Error::ChatNotFound,
         Error::PermissionMissing { permission: Missing::Rpc(Rpc::SendSms) },
         Error::CallerQuotaExceeded { retry_after: Duration::from_secs(4) },
+        Error::DuplicateContent { earlier: "sms_0".into() },
     ];
     let transport = [
         Refusal::Overloaded,
@@ -74,16 +75,17 @@ fn position(failure: &Failure) -> usize {
             Error::ChatNotFound => 21,
             Error::PermissionMissing { .. } => 22,
             Error::CallerQuotaExceeded { .. } => 23,
+            Error::DuplicateContent { .. } => 24,
         },
         Failure::Transport(refusal) => match refusal {
-            Refusal::Overloaded => 24,
-            Refusal::MessageTooLarge => 25,
-            Refusal::MessageMalformed => 26,
-            Refusal::MethodUnknown => 27,
-            Refusal::CompressionUnsupported => 28,
-            Refusal::WatcherTooSlow => 29,
-            Refusal::Stopping => 30,
-            Refusal::PolicyChanged => 31,
+            Refusal::Overloaded => 25,
+            Refusal::MessageTooLarge => 26,
+            Refusal::MessageMalformed => 27,
+            Refusal::MethodUnknown => 28,
+            Refusal::CompressionUnsupported => 29,
+            Refusal::WatcherTooSlow => 30,
+            Refusal::Stopping => 31,
+            Refusal::PolicyChanged => 32,
         },
     }
 }
@@ -92,7 +94,7 @@ fn position(failure: &Failure) -> usize {
 fn every_failure_has_a_sample_and_a_reason_of_its_own() {
     let samples = samples();
     let positions: Vec<_> = samples.iter().map(position).collect();
-    assert_eq!(positions, (0..32).collect::<Vec<_>>());
+    assert_eq!(positions, (0..33).collect::<Vec<_>>());
     let mut reasons: Vec<_> = samples.iter().map(Failure::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();

@@ -3,7 +3,7 @@
 //! Made of files that are followed: connections that begin after a change see the new ones, those that are open go on.
 //! Files that do not fit together change nothing. A client's chain is kept with its connection, so that it can be judged
 //! again when authorities change or time passes. No session is resumed where certificates are asked for: a resumed one
-//! would not be judged. Private keys reach no log, error or `Debug`. The only place of `grpc` that knows rustls.
+//! would not be judged. Private keys reach no log, error or `Debug`. Only the client of the commands knows rustls beside it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -106,7 +106,9 @@ impl Tls {
         let files: Vec<_> = [cert, key].into_iter().chain(settings.client_ca_file.clone()).collect();
         let mut contents = Vec::new();
         for (file, key) in files.iter().zip(KEYS) {
-            contents.push(crate::reload::read(file).map_err(|what| (key, what))?);
+            // Not the path: people do put the key itself where its path belongs.
+            let what = || (key, "names a file that cannot be read, or is none of at most 1 MiB".to_owned());
+            contents.push(crate::reload::read(file).map_err(|_| what())?);
         }
         let current = build(&contents, settings.client_certificate)?;
         Ok(Some(Self {

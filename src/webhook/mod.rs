@@ -8,6 +8,8 @@
 mod caller;
 #[cfg(test)]
 mod entra_tests;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod read;
 mod server;
 mod shape;

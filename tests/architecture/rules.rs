@@ -110,6 +110,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("azure_identity", &["acs::credential::entra"]),
     // Cryptography.
     ("hmac", &["acs", "auth", "emulator", "store"]),
+    ("chacha20poly1305", &["store::seal"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
     ("rustls", &["acs", "app", "auth", "cli", "emulator", "grpc", "store::redis"]),
     ("rustls_native_certs", &["acs", "auth::jwks", "emulator::events", "store::redis"]),

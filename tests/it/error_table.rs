@@ -281,6 +281,13 @@ async fn by_messages(seen: &mut Seen) {
     assert!(started.elapsed() < Duration::from_secs(1), "at once");
     seen.row(limited, "ACS_LIMIT_REACHED");
 
+    let settings = messaging::Settings { duplicates_within: Duration::from_hours(1), ..messages_settings() };
+    let rig = Rig::start(Wish { messages: settings, ..Wish::default() }).await;
+    let first = rig.sms().send_sms(text_to(TO)).await.unwrap().into_inner().sms_id;
+    let duplicate = seen.row(refused_unsent(&rig, text_to(TO), 1).await, "DUPLICATE_CONTENT");
+    let metadata = &duplicate.get_error_details().error_info().unwrap().metadata.clone();
+    assert_eq!(metadata["earlier_message_id"], first);
+
     let rig = Rig::start(Wish::default()).await;
     let lost = Fault::drop_connection().after_commit();
     rig.emulator.faults().until_cleared(Operation::SendSms, lost);
@@ -316,6 +323,7 @@ async fn by_chats(seen: &mut Seen) {
         acting_user_id: "alice".into(),
         thread_id: thread.thread_id,
         message_id: "1700000000000".into(),
+        ..Default::default()
     };
     seen.row(rig.chats().get_chat_message(get).await.unwrap_err(), "CHAT_NOT_FOUND");
 }

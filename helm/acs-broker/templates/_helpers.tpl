@@ -65,6 +65,14 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if and (eq .Values.store.backend "redis") .Values.store.redis.existingSecret .Values.store.redis.urlKey (not .Values.store.redis.url) }}yes{{ end }}
 {{- end }}
 
+{{- define "acs-broker.sealKeys" -}}
+{{- if and .Values.store.seal.existingSecret .Values.store.seal.keysKey }}yes{{ end }}
+{{- end }}
+
+{{- define "acs-broker.hashKey" -}}
+{{- if and .Values.store.seal.existingSecret .Values.store.seal.hashKeyKey }}yes{{ end }}
+{{- end }}
+
 {{- define "acs-broker.redisPasswordFromSecret" -}}
 {{- if and (eq .Values.store.backend "redis") .Values.store.redis.existingSecret .Values.store.redis.passwordKey }}yes{{ end }}
 {{- end }}
@@ -140,6 +148,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- if eq (int .Values.ports.grpc) (int .Values.ports.admin) }}
 {{- $problems = append $problems "ports: grpc and admin must differ" }}
+{{- end }}
+{{- if and .Values.tls.clientCaSecret (not .Values.tls.existingSecret) }}
+{{- $problems = append $problems "tls.existingSecret: name the Secret with the server's certificate; without TLS no client certificate (tls.clientCaSecret) can be asked for" }}
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+{{- if has (int .Values.ports.probe) (list (int .Values.ports.grpc) (int .Values.ports.admin)) }}
+{{- $problems = append $problems "ports: probe must differ from grpc and admin" }}
+{{- end }}
+{{- if and .Values.webhook.enabled (eq (int .Values.ports.probe) (int .Values.ports.webhook)) }}
+{{- $problems = append $problems "ports: probe must differ from webhook" }}
+{{- end }}
 {{- end }}
 {{- if .Values.webhook.enabled }}
 {{- if not (or .Values.webhook.existingSecret .Values.webhook.entra.tenant) }}

@@ -20,7 +20,7 @@ const DEAD: usize = 16;
 
 /// What a probe showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Probed {
+pub enum Probed {
     /// ACS looked at the request: the credential is good.
     Accepted,
     /// ACS refused the credential, or Entra would not vouch for it.
@@ -163,6 +163,11 @@ impl Ring {
     /// The credential of that name, if it is one of the operator's.
     pub(crate) fn find(&self, name: Fingerprint) -> Option<Arc<Credential>> {
         self.lock().all.iter().find(|one| one.name == name).cloned()
+    }
+
+    /// All of them, in the operator's order.
+    pub(crate) fn every(&self) -> Vec<Arc<Credential>> {
+        self.lock().all.clone()
     }
 
     /// What there is to see.

@@ -84,7 +84,7 @@ fn every_problem_is_told_at_once_with_its_line_and_key_and_without_its_value() {
     let text = r#"
 colour = "red"
 [[issuers]]
-issuer = "x"
+issuer = "https://needle"
 [[callers]]
 name = "a b"
 match = [{ spiffe = "http://needle" }, { dns = "*.needle" }, { issuer = "needle", subject = "s" }, { spiffe = "spiffe://a", dns = "b" }]

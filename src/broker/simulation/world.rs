@@ -88,6 +88,8 @@ pub(super) struct Faults {
     pub(super) acs_clock_behind_ms: AtomicU64,
     /// Which credential signs.
     pub(super) key: AtomicU64,
+    /// What is known of the others: nothing, that they are spare, that they are dead.
+    pub(super) others: AtomicU64,
     /// ACS answers every creation with the same identity, as it does under one custom id.
     pub(super) one_identity: AtomicBool,
 }
@@ -362,6 +364,19 @@ pub(super) fn gone() -> Error {
 impl TokenIssuer for MapAcs {
     fn key(&self) -> KeyId {
         KeyId(self.faults.key.load(Ordering::SeqCst).to_be_bytes())
+    }
+
+    fn signing(&self) -> Signing {
+        Signing { key: self.key(), since: self.clock.now(), spare: None }
+    }
+
+    fn standing(&self, key: KeyId) -> KeyStanding {
+        match self.faults.others.load(Ordering::SeqCst) {
+            _ if key == self.key() => KeyStanding::InUse,
+            0 => KeyStanding::Unknown,
+            1 => KeyStanding::Spare,
+            _ => KeyStanding::Dead,
+        }
     }
 
     async fn create_identity(
