@@ -33,6 +33,7 @@ mod messaging_intake;
 mod messaging_kills;
 mod messaging_limits;
 mod messaging_sdk;
+mod messaging_unknown;
 mod outage;
 mod policy_change;
 mod policy_process;
