@@ -275,13 +275,6 @@ impl fmt::Debug for Principal {
     }
 }
 
-#[async_trait]
-impl EndUsers for jwt::Verifier {
-    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str> {
-        Self::verify(self, issuer, token).await
-    }
-}
-
 /// The policy of a broker that authenticates nobody: anybody is one caller, with every permission.
 #[derive(Debug, Clone, Copy)]
 struct Everything;
