@@ -15,6 +15,7 @@ pub mod broker;
 pub mod messaging;
 
 pub mod acs;
+pub mod audit;
 pub mod auth;
 #[cfg(feature = "emulator")]
 pub mod emulator;

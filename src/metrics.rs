@@ -80,6 +80,10 @@ pub struct Metrics {
     budget_remaining: Family<BucketLabels, Gauge>,
     webhook_requests: Family<OutcomeLabels, Counter>,
     webhook_events: Family<EventLabels, Counter>,
+    audit_records: Counter,
+    audit_lost: Counter,
+    audit_available: Gauge,
+    audit_sequence: Gauge,
 }
 
 impl Default for Metrics {
@@ -167,6 +171,23 @@ impl Metrics {
             "Events that Event Grid brought, by kind and outcome: taken (repetitions too), ignored, malformed, failed",
             webhook_events.clone(),
         );
+        let audit_records = Counter::default();
+        own.register("audit_records", "Audit records written", audit_records.clone());
+        let audit_lost = Counter::default();
+        own.register(
+            "audit_lost",
+            "Audit records that were lost because they could not be written; page somebody",
+            audit_lost.clone(),
+        );
+        let audit_available = Gauge::default();
+        own.register(
+            "audit_available",
+            "1 while audit records can be written or none are wanted, else 0; page somebody",
+            audit_available.clone(),
+        );
+        audit_available.set(1);
+        let audit_sequence = Gauge::default();
+        own.register("audit_sequence", "The number of the last audit record written", audit_sequence.clone());
         Self {
             registry: Arc::new(registry),
             rpcs,
@@ -182,6 +203,10 @@ impl Metrics {
             budget_remaining,
             webhook_requests,
             webhook_events,
+            audit_records,
+            audit_lost,
+            audit_available,
+            audit_sequence,
         }
     }
 
@@ -256,6 +281,22 @@ impl Metrics {
     /// Event Grid brought an event.
     pub fn webhook_event(&self, kind: &'static str, outcome: &'static str) {
         self.webhook_events.get_or_create(&EventLabels { kind, outcome }).inc();
+    }
+
+    /// Audit records were written; the last has this number.
+    pub fn audit_written(&self, records: u64, last: u64) {
+        self.audit_records.inc_by(records);
+        self.audit_sequence.set(i64::try_from(last).unwrap_or(i64::MAX));
+    }
+
+    /// Audit records were lost.
+    pub fn audit_lost(&self, records: u64) {
+        self.audit_lost.inc_by(records);
+    }
+
+    /// Whether audit records can be written.
+    pub fn audit_available(&self, yes: bool) {
+        self.audit_available.set(i64::from(yes));
     }
 
     /// All metrics in the OpenMetrics text format.

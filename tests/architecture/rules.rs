@@ -36,12 +36,13 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
             "secret",
         ],
     ),
+    ("audit", &["clock", "duration", "metrics", "secret"]),
     ("auth", &["broker::types", "clock", "duration", "metrics", "retry", "secret"]),
     ("listener", &[]),
     ("acs", &["clock", "duration", "retry", "secret"]),
     ("emulator", &["clock", "duration", "retry", "secret"]),
     // 5: transports.
-    ("grpc", &["auth", "broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
+    ("grpc", &["audit", "auth", "broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
     (
         "admin",
         &["auth", "broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"],
@@ -53,6 +54,7 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
         &[
             "acs",
             "admin",
+            "audit",
             "auth",
             "broker",
             "clock",
@@ -98,7 +100,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("http", &["acs", "auth", "grpc", "admin", "emulator", "webhook"]),
     ("http_body_util", &["acs", "grpc", "admin", "emulator", "webhook"]),
     // Cryptography.
-    ("hmac", &["acs", "auth", "emulator", "store"]),
+    ("hmac", &["acs", "audit", "auth", "emulator", "store"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
     ("rustls", &["acs", "app", "auth", "cli", "emulator", "grpc", "store::redis"]),
     ("rustls_native_certs", &["acs", "emulator::events", "store::redis"]),
@@ -111,7 +113,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("serde_path_to_error", &["config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
-    ("time", &["acs", "clock", "emulator", "cli", "webhook"]),
+    ("time", &["acs", "audit", "clock", "emulator", "cli", "webhook"]),
     // The rim.
     ("clap", &["cli"]),
     ("tracing_subscriber", &["telemetry"]),
