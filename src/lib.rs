@@ -9,6 +9,7 @@ pub mod secret;
 pub mod telemetry;
 
 pub mod metrics;
+pub mod reload;
 
 pub mod broker;
 

@@ -28,6 +28,17 @@ struct EventLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    what: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhatLabels {
+    what: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BucketLabels {
     bucket: &'static str,
 }
@@ -80,6 +91,8 @@ pub struct Metrics {
     budget_remaining: Family<BucketLabels, Gauge>,
     webhook_requests: Family<OutcomeLabels, Counter>,
     webhook_events: Family<EventLabels, Counter>,
+    reloads: Family<ReloadLabels, Counter>,
+    reload_failed: Family<WhatLabels, Gauge>,
     audit_records: Counter,
     audit_lost: Counter,
     audit_available: Gauge,
@@ -171,6 +184,18 @@ impl Metrics {
             "Events that Event Grid brought, by kind and outcome: taken (repetitions too), ignored, malformed, failed",
             webhook_events.clone(),
         );
+        let reloads = Family::default();
+        own.register(
+            "reloads",
+            "Times that files were read again while running, by what is in them and outcome: ok, failed",
+            reloads.clone(),
+        );
+        let reload_failed = Family::default();
+        own.register(
+            "reload_failed",
+            "1 while a file cannot be used and what was read before stays in force, else 0",
+            reload_failed.clone(),
+        );
         let audit_records = Counter::default();
         own.register("audit_records", "Audit records written", audit_records.clone());
         let audit_lost = Counter::default();
@@ -203,6 +228,8 @@ impl Metrics {
             budget_remaining,
             webhook_requests,
             webhook_events,
+            reloads,
+            reload_failed,
             audit_records,
             audit_lost,
             audit_available,
@@ -299,6 +326,13 @@ impl Metrics {
         self.audit_available.set(i64::from(yes));
     }
 
+    /// Files were read again, or could not be used.
+    pub fn reloaded(&self, what: &'static str, well: bool) {
+        let outcome = if well { "ok" } else { "failed" };
+        self.reloads.get_or_create(&ReloadLabels { what, outcome }).inc();
+        self.reload_failed.get_or_create(&WhatLabels { what }).set(i64::from(!well));
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -351,6 +385,7 @@ mod tests {
         metrics.budget("b", 1);
         metrics.webhook_request("o");
         metrics.webhook_event("k", "o");
+        metrics.reloaded("w", true);
         let text = metrics.render();
         let mut page = String::from(
             "# Metrics\n\n<!-- Generated from src/metrics.rs by a test. Rewrite it with: \

@@ -3,6 +3,7 @@
 //! The one place that knows every part. It binds no socket by surprise and reads no signal: listeners and the wish to
 //! stop come from outside, so that tests run a whole server in their own process.
 
+mod audited;
 #[cfg(feature = "emulator")]
 pub mod dev;
 mod messages;
@@ -17,10 +18,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::audited::Audited;
 use self::upstream::Upstream;
 use crate::acs;
 use crate::admin::{self, Readiness};
-use crate::auth::Authenticator;
+use crate::audit::{self, Audit};
+use crate::auth::Gate;
 use crate::broker::Broker;
 use crate::broker::ports::Stores;
 use crate::clock::Clock;
@@ -61,6 +64,9 @@ pub enum StartError {
     /// The client of ACS cannot be set up.
     #[error(transparent)]
     Acs(#[from] acs::BuildError),
+    /// The audit cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] store::OpenError),
@@ -148,9 +154,10 @@ pub struct App {
     webhook_secret: Secret,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
-    chain: Vec<Arc<dyn Authenticator>>,
+    gate: Arc<Gate>,
     metrics: Metrics,
     readiness: Readiness,
+    audit: Audit,
 }
 
 impl App {
@@ -161,6 +168,7 @@ impl App {
         let metrics = Metrics::new();
         let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
         let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
+        let audit = Audit::open(&config.audit, Arc::clone(&clock), metrics.clone())?;
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
         let opened = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
         let (stores, messages) = (opened.core, opened.messages);
@@ -171,6 +179,7 @@ impl App {
             Arc::clone(&clock),
             metrics.clone(),
         ));
+        let upstream = Arc::new(Audited::new(upstream, audit.clone()));
         let tasks = TaskTracker::new();
         let messaging = Messaging::new(
             config.messages.clone(),
@@ -198,9 +207,10 @@ impl App {
             webhook_secret: config.webhook.secret.clone(),
             clock,
             server: config.server.clone(),
-            chain: config.auth.chain(),
+            gate: Arc::new(config.auth.gate()),
             metrics,
             readiness: Readiness::new(),
+            audit,
         })
     }
 
@@ -242,9 +252,10 @@ impl App {
             webhook_secret,
             clock,
             server,
-            chain,
+            gate,
             metrics,
             readiness,
+            audit,
         } = self;
         // Only the core holds the store from here on.
         drop(stores);
@@ -261,6 +272,7 @@ impl App {
         ));
         let watch = tokio::spawn(readiness::watch(
             broker.clone(),
+            audit.clone(),
             metrics.clone(),
             readiness.clone(),
             health.clone(),
@@ -292,8 +304,13 @@ impl App {
         let serving = grpc::serve(
             listeners.grpc,
             &server,
-            Cores { broker: broker.clone(), messaging: Some(messaging), chat: Some(chat) },
-            chain,
+            Cores {
+                broker: broker.clone(),
+                messaging: Some(messaging),
+                chat: Some(chat),
+                audit: audit.clone(),
+            },
+            gate,
             metrics,
             health,
             shutdown.clone(),
@@ -318,6 +335,9 @@ impl App {
             tracing::warn!(
                 "background work was cut off; what it would have saved is done again on the next call"
             );
+        }
+        if !audit.stop(BACKGROUND_WITHIN).await {
+            tracing::error!("audit records were not written before the end");
         }
         admin_stop.cancel();
         for task in [admin, watch, draining] {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
+use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::broker::ports::StoreProblem;
 use crate::grpc::Health;
@@ -48,6 +49,7 @@ impl Judgement {
 /// Watches until `shutdown`.
 pub(super) async fn watch(
     broker: Broker,
+    audit: Audit,
     metrics: Metrics,
     readiness: Readiness,
     health: Health,
@@ -67,6 +69,7 @@ pub(super) async fn watch(
             }
         }
         readiness.store(problem.as_ref().map(ToString::to_string));
+        readiness.audit(audit.problem(), audit.is_fail_closed());
         readiness.credential_refused(metrics.is_credential_refused());
         readiness.started();
         health.set_serving(readiness.report().ready);

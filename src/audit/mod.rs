@@ -145,8 +145,7 @@ impl Audit {
 
 impl Open {
     fn subject(&self, whom: Whom, value: &str) -> Subject {
-        let kind = whom.as_str();
-        Subject { kind, hash: self.keys.subject(kind, value) }
+        Subject { kind: whom.as_str(), hash: whom.hash(&self.keys, value) }
     }
 
     fn put(&self, what: What) {
@@ -176,5 +175,5 @@ impl Open {
 
 /// The hash that stands in records for somebody, for whoever holds the key and looks for them.
 pub fn subject_hash(key: &Secret, whom: Whom, value: &str) -> String {
-    format!("{}:{}", whom.as_str(), chain::hex(&Keys::new(key).subject(whom.as_str(), value)))
+    format!("{}:{}", whom.as_str(), chain::hex(&whom.hash(&Keys::new(key), value)))
 }

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::chain::Keys;
 use super::few::Few;
 use super::record::{Decision, Subject, What, member};
 use super::{Audit, Open, Unrecorded};
@@ -44,6 +45,18 @@ impl Whom {
             Self::Sender => "sender",
             Self::Message => "message",
             Self::Thread => "thread",
+        }
+    }
+}
+
+impl Whom {
+    /// Stands for the value: numbers and addresses do not differ by their case.
+    pub(super) fn hash(self, keys: &Keys, value: &str) -> [u8; 16] {
+        let fold = matches!(self, Self::Recipient | Self::Sender);
+        if fold && value.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            keys.subject(self.as_str(), &value.to_ascii_lowercase())
+        } else {
+            keys.subject(self.as_str(), value)
         }
     }
 }

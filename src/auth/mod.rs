@@ -1,12 +1,16 @@
 //! Who is calling: evidence goes in, a [`Caller`] or nothing comes out.
 //!
-//! Nobody is let in by omission: an empty chain, or one in which nobody claims the caller, refuses. The transport
-//! gathers the [`Credentials`] and runs the chain for every call; why somebody was refused is for the log alone.
+//! Two steps. An [`Authenticator`] finds out from the [`Credentials`] who was proven, a [`Principal`]; [`Callers`], the
+//! policy, knows what the principal is called here and what it may do. [`Gate`] runs both for every call.
+//! Nobody is let in by omission: an empty chain, one in which nobody claims the caller, or a principal the policy does
+//! not list, is refused. Why somebody was refused is for the log alone.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
+use http::HeaderMap;
 use serde::Deserialize;
 
 use crate::broker::types::Caller;
@@ -30,28 +34,70 @@ pub enum Mode {
 }
 
 impl Settings {
-    /// The authenticators in the order in which they are asked.
-    pub fn chain(&self) -> Vec<Arc<dyn Authenticator>> {
+    /// What decides who a call comes from.
+    pub fn gate(&self) -> Gate {
         match self.mode {
-            Mode::Unauthenticated => {
-                vec![Arc::new(Unauthenticated { allow_off_loopback: self.allow_off_loopback })]
-            }
+            Mode::Unauthenticated => Gate::open(self.allow_off_loopback),
         }
     }
 }
 
-/// What a call brings along to prove who makes it.
+/// What is known of the other end of a connection, found out once when it begins.
 #[derive(Debug, Clone, Default)]
-pub struct Credentials {
-    /// The address of the other end; none if the transport has no addresses.
-    pub peer: Option<SocketAddr>,
+pub struct Peer {
+    /// Its address; none if the transport has no addresses.
+    pub address: Option<SocketAddr>,
+    /// The client certificate that TLS verified; none without mutual TLS.
+    pub certificate: Option<Arc<Certificate>>,
+}
+
+/// The names in a certificate that TLS has verified: chain, validity and possession of its key.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Certificate {
+    /// URI names, SPIFFE ids among them, in the order of the certificate.
+    pub uris: Vec<String>,
+    /// DNS names.
+    pub dns: Vec<String>,
+}
+
+/// What a call brings along to prove who makes it. Headers are what the caller wrote: nothing in them is proven.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    /// The connection it came on.
+    pub peer: &'a Peer,
+    /// The headers of the call.
+    pub headers: &'a HeaderMap,
+}
+
+/// Who was proven, before the policy gives it a name. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// Nobody in particular: somebody who could connect.
+    Anybody,
+    /// Whoever holds the key of this certificate.
+    Certificate(Arc<Certificate>),
+    /// Whom a verified token names.
+    Token(Arc<Claims>),
+    /// Whom a pinned proxy of the mesh vouches for: the SPIFFE id or the workload's DNS-like name it has proven.
+    Mesh(Arc<str>),
+}
+
+/// What a verified token says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// The name that the policy file gives the issuer.
+    pub issuer: Arc<str>,
+    /// `sub`.
+    pub subject: String,
+    /// Every claim of the token.
+    pub all: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What one authenticator says of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// This is the caller.
-    Caller(Caller),
+    /// This was proven.
+    Proven(Principal),
     /// There is no evidence of the kind this authenticator reads; another may find some.
     NotPresented,
     /// There is evidence, and it is bad. Ends the chain. The text is for the log and holds nothing the caller sent.
@@ -61,11 +107,17 @@ pub enum Verdict {
 /// Reads one kind of evidence.
 #[async_trait]
 pub trait Authenticator: Send + Sync {
-    /// Who makes the call.
-    async fn authenticate(&self, credentials: &Credentials) -> Verdict;
+    /// Who is proven to make the call.
+    async fn authenticate(&self, credentials: &Credentials<'_>) -> Verdict;
 }
 
-/// Why a chain found no caller; for the log.
+/// Knows what proven principals are called here: the policy.
+pub trait Callers: Send + Sync {
+    /// The caller with what it may do; none if the policy does not list it.
+    fn caller(&self, principal: &Principal) -> Option<Caller>;
+}
+
+/// Why no caller was found; for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unidentified {
     /// No authenticator found evidence, or there is none to ask.
@@ -74,21 +126,83 @@ pub enum Unidentified {
     /// One found bad evidence.
     #[error("{0}")]
     Refused(&'static str),
+    /// The evidence is good, and the policy does not list whom it proves.
+    #[error("the policy lists no such caller")]
+    NotListed,
 }
 
-/// Asks the authenticators in order. The first that knows the caller or refuses ends it; if none does, nobody called.
-pub async fn identify(
-    chain: &[Arc<dyn Authenticator>],
-    credentials: &Credentials,
-) -> Result<Caller, Unidentified> {
-    for authenticator in chain {
-        match authenticator.authenticate(credentials).await {
-            Verdict::Caller(caller) => return Ok(caller),
-            Verdict::Refused(why) => return Err(Unidentified::Refused(why)),
-            Verdict::NotPresented => {}
-        }
+/// What every call passes before a handler sees it.
+pub struct Gate {
+    chain: Vec<Arc<dyn Authenticator>>,
+    callers: Arc<dyn Callers>,
+}
+
+impl Gate {
+    /// Asks the authenticators in this order, and this policy for the name.
+    pub fn new(chain: Vec<Arc<dyn Authenticator>>, callers: Arc<dyn Callers>) -> Self {
+        Self { chain, callers }
     }
-    Err(Unidentified::NotClaimed)
+
+    /// Lets anybody on this machine do anything, and anybody at all if told twice.
+    pub fn open(allow_off_loopback: bool) -> Self {
+        Self::new(vec![Arc::new(Unauthenticated { allow_off_loopback })], Arc::new(Everything))
+    }
+
+    /// Lets nobody in.
+    pub fn shut() -> Self {
+        Self::new(Vec::new(), Arc::new(Everything))
+    }
+
+    /// Who makes the call. The first authenticator that knows the principal or refuses ends the chain.
+    pub async fn identify(&self, credentials: &Credentials<'_>) -> Result<Caller, Unidentified> {
+        for authenticator in &self.chain {
+            match authenticator.authenticate(credentials).await {
+                Verdict::Proven(principal) => {
+                    return self.callers.caller(&principal).ok_or(Unidentified::NotListed);
+                }
+                Verdict::Refused(why) => return Err(Unidentified::Refused(why)),
+                Verdict::NotPresented => {}
+            }
+        }
+        Err(Unidentified::NotClaimed)
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("authenticators", &self.chain.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificate({} URI names, {} DNS names)", self.uris.len(), self.dns.len())
+    }
+}
+
+impl fmt::Debug for Principal {
+    /// The kind alone: a token's subject may be a person.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anybody => "Anybody",
+            Self::Certificate(_) => "Certificate",
+            Self::Token(_) => "Token",
+            Self::Mesh(_) => "Mesh",
+        })
+    }
+}
+
+/// The policy of a broker that authenticates nobody: anybody is one caller, with every permission.
+#[derive(Debug, Clone, Copy)]
+struct Everything;
+
+/// Made once: cloning it for each call allocates nothing.
+static ANYBODY: LazyLock<Caller> = LazyLock::new(|| Caller::new("unauthenticated"));
+
+impl Callers for Everything {
+    fn caller(&self, principal: &Principal) -> Option<Caller> {
+        matches!(principal, Principal::Anybody).then(|| ANYBODY.clone())
+    }
 }
 
 /// Lets in anybody on this machine, and anybody at all if told twice.
@@ -98,16 +212,13 @@ pub struct Unauthenticated {
     pub allow_off_loopback: bool,
 }
 
-/// Made once: cloning it for each call allocates nothing.
-static ANYBODY: LazyLock<Caller> = LazyLock::new(|| Caller::new("unauthenticated"));
-
 #[async_trait]
 impl Authenticator for Unauthenticated {
-    async fn authenticate(&self, credentials: &Credentials) -> Verdict {
+    async fn authenticate(&self, credentials: &Credentials<'_>) -> Verdict {
         // An IPv4 peer of an IPv6 socket shows as ::ffff:127.0.0.1.
-        let local = credentials.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+        let local = credentials.peer.address.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
         if local || self.allow_off_loopback {
-            Verdict::Caller(ANYBODY.clone())
+            Verdict::Proven(Principal::Anybody)
         } else {
             Verdict::Refused("unauthenticated callers are accepted from this machine only")
         }
@@ -122,54 +233,72 @@ mod tests {
 
     #[async_trait]
     impl Authenticator for Says {
-        async fn authenticate(&self, _: &Credentials) -> Verdict {
+        async fn authenticate(&self, _: &Credentials<'_>) -> Verdict {
             self.0.clone()
         }
     }
 
-    fn chain(verdicts: impl IntoIterator<Item = Verdict>) -> Vec<Arc<dyn Authenticator>> {
-        verdicts.into_iter().map(|verdict| Arc::new(Says(verdict)) as Arc<dyn Authenticator>).collect()
+    /// Knows callers of the mesh only, by the name the mesh gives them.
+    struct ByMeshName;
+
+    impl Callers for ByMeshName {
+        fn caller(&self, principal: &Principal) -> Option<Caller> {
+            match principal {
+                Principal::Mesh(name) => Some(Caller::new(Arc::clone(name))),
+                _ => None,
+            }
+        }
     }
 
-    fn from(peer: &str) -> Credentials {
-        Credentials { peer: Some(peer.parse().unwrap()) }
+    fn known(name: &str) -> Verdict {
+        Verdict::Proven(Principal::Mesh(name.into()))
+    }
+
+    async fn identified(verdicts: impl IntoIterator<Item = Verdict>) -> Result<Caller, Unidentified> {
+        let chain =
+            verdicts.into_iter().map(|verdict| Arc::new(Says(verdict)) as Arc<dyn Authenticator>).collect();
+        let (peer, headers) = (Peer::default(), HeaderMap::new());
+        Gate::new(chain, Arc::new(ByMeshName)).identify(&Credentials { peer: &peer, headers: &headers }).await
+    }
+
+    async fn from(peer: Option<&str>, allow_off_loopback: bool) -> Result<Caller, Unidentified> {
+        let peer = Peer { address: peer.map(|peer| peer.parse().unwrap()), certificate: None };
+        let headers = HeaderMap::new();
+        Gate::open(allow_off_loopback).identify(&Credentials { peer: &peer, headers: &headers }).await
     }
 
     #[tokio::test]
     async fn the_first_refusal_ends_the_chain() {
-        let known = Verdict::Caller(Caller::new("orders"));
-        let chain = chain([Verdict::NotPresented, Verdict::Refused("bad"), known]);
-        assert_eq!(identify(&chain, &Credentials::default()).await, Err(Unidentified::Refused("bad")));
+        let verdicts = [Verdict::NotPresented, Verdict::Refused("bad"), known("orders")];
+        assert_eq!(identified(verdicts).await, Err(Unidentified::Refused("bad")));
     }
 
     #[tokio::test]
-    async fn the_first_to_know_the_caller_names_it() {
-        let chain = chain([
-            Verdict::NotPresented,
-            Verdict::Caller(Caller::new("orders")),
-            Verdict::Caller(Caller::new("other")),
-        ]);
-        assert_eq!(identify(&chain, &Credentials::default()).await, Ok(Caller::new("orders")));
+    async fn the_first_to_know_the_principal_decides() {
+        let verdicts = [Verdict::NotPresented, known("orders"), known("other")];
+        assert_eq!(identified(verdicts).await, Ok(Caller::new("orders")));
+        let verdicts = [Verdict::Proven(Principal::Anybody), known("other")];
+        assert_eq!(identified(verdicts).await, Err(Unidentified::NotListed), "not asked any further");
     }
 
     #[tokio::test]
     async fn a_caller_nobody_claims_is_refused() {
-        let nobody = Err(Unidentified::NotClaimed);
-        assert_eq!(identify(&[], &from("127.0.0.1:1")).await, nobody);
-        assert_eq!(identify(&chain([Verdict::NotPresented]), &from("127.0.0.1:1")).await, nobody);
+        assert_eq!(identified([]).await, Err(Unidentified::NotClaimed));
+        assert_eq!(identified([Verdict::NotPresented]).await, Err(Unidentified::NotClaimed));
+        let (peer, headers) = (Peer::default(), HeaderMap::new());
+        let shut = Gate::shut().identify(&Credentials { peer: &peer, headers: &headers }).await;
+        assert_eq!(shut, Err(Unidentified::NotClaimed));
     }
 
     #[tokio::test]
     async fn unauthenticated_means_this_machine_unless_said_twice() {
-        let local = Unauthenticated { allow_off_loopback: false };
         for peer in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            assert!(matches!(local.authenticate(&from(peer)).await, Verdict::Caller(_)), "{peer}");
+            assert!(from(Some(peer), false).await.is_ok(), "{peer}");
         }
-        let anywhere = Unauthenticated { allow_off_loopback: true };
         for peer in ["10.0.0.1:1", "[::ffff:10.0.0.1]:1", "[2001:db8::1]:1"] {
-            assert!(matches!(local.authenticate(&from(peer)).await, Verdict::Refused(_)), "{peer}");
-            assert!(matches!(anywhere.authenticate(&from(peer)).await, Verdict::Caller(_)), "{peer}");
+            assert!(matches!(from(Some(peer), false).await, Err(Unidentified::Refused(_))), "{peer}");
+            assert!(from(Some(peer), true).await.is_ok(), "{peer}");
         }
-        assert!(matches!(local.authenticate(&Credentials::default()).await, Verdict::Refused(_)));
+        assert!(matches!(from(None, false).await, Err(Unidentified::Refused(_))));
     }
 }

@@ -4,21 +4,19 @@
 //! A handler that is reached some other way finds none and refuses, so forgetting the first step lets nobody in.
 //! The open methods, health and reflection, are those of [`Method::is_open`] and no others.
 
-use std::sync::Arc;
-
 use tonic::Status;
 
 use super::method::Method;
 use super::observe::Identified;
 use super::status;
-use crate::auth::{self, Authenticator, Credentials};
+use crate::auth::{Credentials, Gate, Peer};
 use crate::broker::error::Error;
 use crate::broker::types::Caller;
 
 /// Finds out who calls, and notes it in the request for the handler and in `who` for the log.
 pub(crate) async fn admit<B>(
-    chain: &[Arc<dyn Authenticator>],
-    credentials: &Credentials,
+    gate: &Gate,
+    peer: &Peer,
     method: &Method,
     request: &mut http::Request<B>,
     who: &Identified,
@@ -26,7 +24,7 @@ pub(crate) async fn admit<B>(
     if method.is_open() {
         return Ok(());
     }
-    let identified = auth::identify(chain, credentials).await;
+    let identified = gate.identify(&Credentials { peer, headers: request.headers() }).await;
     match who.get_or_init(|| identified) {
         Ok(caller) => {
             request.extensions_mut().insert(caller.clone());
@@ -44,24 +42,23 @@ pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{Unauthenticated, Unidentified};
+    use crate::auth::Unidentified;
     use crate::grpc::method;
 
     #[tokio::test]
     async fn a_method_of_ours_is_admitted_with_a_caller_only() {
         let issue = method::at("/acsbroker.v1.TokenService/IssueToken");
         let mut request = http::Request::new(());
-        let nobody = Credentials::default();
+        let nobody = Peer::default();
         for method in [issue, method::at("/no.such/Method")] {
             let who = Identified::new();
-            assert!(admit(&[], &nobody, method, &mut request, &who).await.is_err());
+            assert!(admit(&Gate::shut(), &nobody, method, &mut request, &who).await.is_err());
             assert_eq!(who.get(), Some(&Err(Unidentified::NotClaimed)));
         }
         assert!(caller(&tonic::Request::from_http(request)).is_err());
 
-        let anybody: Arc<dyn Authenticator> = Arc::new(Unauthenticated { allow_off_loopback: true });
         let mut request = http::Request::new(());
-        admit(&[anybody], &nobody, issue, &mut request, &Identified::new()).await.unwrap();
+        admit(&Gate::open(true), &nobody, issue, &mut request, &Identified::new()).await.unwrap();
         assert_eq!(caller(&tonic::Request::from_http(request)).unwrap().name(), "unauthenticated");
     }
 
@@ -69,7 +66,7 @@ mod tests {
     async fn an_open_method_needs_no_caller_and_gets_none() {
         let check = method::at("/grpc.health.v1.Health/Check");
         let mut request = http::Request::new(());
-        admit(&[], &Credentials::default(), check, &mut request, &Identified::new()).await.unwrap();
+        admit(&Gate::shut(), &Peer::default(), check, &mut request, &Identified::new()).await.unwrap();
         assert!(caller(&tonic::Request::from_http(request)).is_err());
     }
 

@@ -7,7 +7,8 @@ use super::convert::chat as convert;
 use super::convert::chat::Wanted;
 use super::proto::v1;
 use super::proto::v1::chat_service_server::ChatService;
-use super::status;
+use super::{status, trail};
+use crate::audit::Whom;
 use crate::messaging::chat::Chat;
 
 /// ChatService over the core.
@@ -28,9 +29,13 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::CreateChatThreadRequest>,
     ) -> Result<Response<v1::CreateChatThreadResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let (actor, wish) = convert::create(request.into_inner()).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), "");
+        trail.subjects(Whom::User, wish.participants.iter().map(|participant| participant.user.as_str()));
+        trail::admitted(&trail, &caller).await?;
         let created = self.chat.create_thread(&caller, actor, wish).await.map_err(status::of)?;
+        trail.subject(Whom::Thread, &created.thread.id).effect("chat_thread_created", 1);
         Ok(Response::new(convert::created(created)))
     }
 
@@ -38,9 +43,11 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::GetChatThreadRequest>,
     ) -> Result<Response<v1::GetChatThreadResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let v1::GetChatThreadRequest { acting_user_id, thread_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread_id);
+        trail::admitted(&trail, &caller).await?;
         let thread = self.chat.thread(&caller, actor, &thread_id).await.map_err(status::of)?;
         Ok(Response::new(v1::GetChatThreadResponse { thread: Some(convert::thread(thread)) }))
     }
@@ -49,7 +56,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListChatThreadsRequest>,
     ) -> Result<Response<v1::ListChatThreadsResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "threads",
@@ -60,6 +67,8 @@ impl ChatService for Chats {
             start_time: wanted.start_time,
         })
         .map_err(status::of)?;
+        trail::about_chat(&trail, wish.actor.as_ref(), "");
+        trail::admitted(&trail, &caller).await?;
         let page = self.chat.threads(&caller, wish.actor.clone(), wish.range.clone()).await;
         let page = page.map_err(status::of)?;
         let next_page_token = wish.next(&page);
@@ -71,9 +80,12 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::UpdateChatThreadRequest>,
     ) -> Result<Response<v1::UpdateChatThreadResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let (actor, wish) = convert::update_thread(request.into_inner()).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &wish.thread);
+        trail::admitted(&trail, &caller).await?;
         self.chat.update_thread(&caller, actor, wish).await.map_err(status::of)?;
+        trail.effect("chat_thread_updated", 1);
         Ok(Response::new(v1::UpdateChatThreadResponse {}))
     }
 
@@ -81,10 +93,13 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::DeleteChatThreadRequest>,
     ) -> Result<Response<v1::DeleteChatThreadResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let v1::DeleteChatThreadRequest { acting_user_id, thread_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread_id);
+        trail::admitted(&trail, &caller).await?;
         self.chat.delete_thread(&caller, actor, &thread_id).await.map_err(status::of)?;
+        trail.effect("chat_thread_deleted", 1);
         Ok(Response::new(v1::DeleteChatThreadResponse {}))
     }
 
@@ -92,10 +107,15 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::AddChatParticipantsRequest>,
     ) -> Result<Response<v1::AddChatParticipantsResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let (actor, thread, participants) = convert::add(request.into_inner()).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread);
+        trail.subjects(Whom::User, participants.iter().map(|participant| participant.user.as_str()));
+        trail::admitted(&trail, &caller).await?;
+        let wanted = participants.len();
         let refused = self.chat.add_participants(&caller, actor, &thread, participants).await;
-        let refused = refused.map_err(status::of)?.into_iter().map(convert::refused).collect();
+        let refused: Vec<_> = refused.map_err(status::of)?.into_iter().map(convert::refused).collect();
+        trail.effect("chat_participants_added", wanted.saturating_sub(refused.len()));
         Ok(Response::new(v1::AddChatParticipantsResponse { refused }))
     }
 
@@ -103,7 +123,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListChatParticipantsRequest>,
     ) -> Result<Response<v1::ListChatParticipantsResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "participants",
@@ -114,6 +134,8 @@ impl ChatService for Chats {
             start_time: None,
         })
         .map_err(status::of)?;
+        trail::about_chat(&trail, wish.actor.as_ref(), &wanted.thread_id);
+        trail::admitted(&trail, &caller).await?;
         let page =
             self.chat.participants(&caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
         let page = page.map_err(status::of)?;
@@ -126,10 +148,14 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::RemoveChatParticipantRequest>,
     ) -> Result<Response<v1::RemoveChatParticipantResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let v1::RemoveChatParticipantRequest { acting_user_id, thread_id, user_id } = request.into_inner();
         let (actor, removed) = convert::remove(&acting_user_id, &user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread_id);
+        trail.subject(Whom::User, removed.as_str());
+        trail::admitted(&trail, &caller).await?;
         self.chat.remove_participant(&caller, actor, &thread_id, removed).await.map_err(status::of)?;
+        trail.effect("chat_participant_removed", 1);
         Ok(Response::new(v1::RemoveChatParticipantResponse {}))
     }
 
@@ -137,9 +163,12 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::SendChatMessageRequest>,
     ) -> Result<Response<v1::SendChatMessageResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let (actor, wish) = convert::send(request.into_inner()).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &wish.thread);
+        trail::admitted(&trail, &caller).await?;
         let message_id = self.chat.send_message(&caller, actor, wish).await.map_err(status::of)?;
+        trail.effect("chat_message_sent", 1);
         Ok(Response::new(v1::SendChatMessageResponse { message_id }))
     }
 
@@ -147,9 +176,11 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::GetChatMessageRequest>,
     ) -> Result<Response<v1::GetChatMessageResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let v1::GetChatMessageRequest { acting_user_id, thread_id, message_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread_id);
+        trail::admitted(&trail, &caller).await?;
         let message = self.chat.message(&caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
         Ok(Response::new(v1::GetChatMessageResponse { message: Some(convert::message(message)) }))
     }
@@ -158,7 +189,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListChatMessagesRequest>,
     ) -> Result<Response<v1::ListChatMessagesResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "messages",
@@ -169,6 +200,8 @@ impl ChatService for Chats {
             start_time: wanted.start_time,
         })
         .map_err(status::of)?;
+        trail::about_chat(&trail, wish.actor.as_ref(), &wanted.thread_id);
+        trail::admitted(&trail, &caller).await?;
         let page =
             self.chat.messages(&caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
         let page = page.map_err(status::of)?;
@@ -181,9 +214,12 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::UpdateChatMessageRequest>,
     ) -> Result<Response<v1::UpdateChatMessageResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let (actor, wish) = convert::update_message(request.into_inner()).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &wish.thread);
+        trail::admitted(&trail, &caller).await?;
         self.chat.update_message(&caller, actor, wish).await.map_err(status::of)?;
+        trail.effect("chat_message_updated", 1);
         Ok(Response::new(v1::UpdateChatMessageResponse {}))
     }
 
@@ -191,10 +227,13 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::DeleteChatMessageRequest>,
     ) -> Result<Response<v1::DeleteChatMessageResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let v1::DeleteChatMessageRequest { acting_user_id, thread_id, message_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread_id);
+        trail::admitted(&trail, &caller).await?;
         self.chat.delete_message(&caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
+        trail.effect("chat_message_deleted", 1);
         Ok(Response::new(v1::DeleteChatMessageResponse {}))
     }
 
@@ -202,10 +241,13 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::SendReadReceiptRequest>,
     ) -> Result<Response<v1::SendReadReceiptResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let v1::SendReadReceiptRequest { acting_user_id, thread_id, message_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread_id);
+        trail::admitted(&trail, &caller).await?;
         self.chat.send_read_receipt(&caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
+        trail.effect("chat_read_receipt_sent", 1);
         Ok(Response::new(v1::SendReadReceiptResponse {}))
     }
 
@@ -213,7 +255,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListReadReceiptsRequest>,
     ) -> Result<Response<v1::ListReadReceiptsResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "receipts",
@@ -224,6 +266,8 @@ impl ChatService for Chats {
             start_time: None,
         })
         .map_err(status::of)?;
+        trail::about_chat(&trail, wish.actor.as_ref(), &wanted.thread_id);
+        trail::admitted(&trail, &caller).await?;
         let page =
             self.chat.read_receipts(&caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
         let page = page.map_err(status::of)?;
@@ -236,11 +280,14 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::SendTypingNotificationRequest>,
     ) -> Result<Response<v1::SendTypingNotificationResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let wanted = request.into_inner();
         let actor = convert::actor(&wanted.acting_user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &wanted.thread_id);
+        trail::admitted(&trail, &caller).await?;
         let name = &wanted.sender_display_name;
         self.chat.send_typing(&caller, actor, &wanted.thread_id, name).await.map_err(status::of)?;
+        trail.effect("chat_typing_shown", 1);
         Ok(Response::new(v1::SendTypingNotificationResponse {}))
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::health::Health;
 use super::server::Server;
 use super::turn::{Inline, Turns};
-use crate::auth::Credentials;
+use crate::auth::Peer;
 
 /// Connections open at the same time; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -150,10 +150,10 @@ async fn serve_connection(
     if preface.await != Some(Ok(true)) {
         return;
     }
-    let credentials = Arc::new(Credentials { peer: Some(peer) });
+    let peer = Arc::new(Peer { address: Some(peer), certificate: None });
     let calls = service_fn(move |request| {
-        let (server, credentials) = (server.clone(), credentials.clone());
-        async move { Ok::<_, Infallible>(server.call(&credentials, request).await) }
+        let (server, peer) = (server.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(server.call(&peer, request).await) }
     });
     let mut turns = Turns::new(stream, |socket, executor| {
         http2_of(limits, executor).serve_connection(TokioIo::new(socket), calls)

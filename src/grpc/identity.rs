@@ -7,7 +7,8 @@ use super::convert::IdentityKey;
 use super::import::Imports;
 use super::proto::v1;
 use super::proto::v1::identity_service_server::IdentityService;
-use super::{convert, page_token, status};
+use super::{convert, page_token, status, trail};
+use crate::audit::Whom;
 use crate::broker::Broker;
 
 /// IdentityService over the core.
@@ -29,10 +30,13 @@ impl IdentityService for Identities {
         &self,
         request: Request<v1::ResolveIdentityRequest>,
     ) -> Result<Response<v1::ResolveIdentityResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let user = convert::user(&request.into_inner().user_id).map_err(status::of)?;
+        trail.subject(Whom::User, user.as_str());
+        trail::admitted(&trail, &caller).await?;
         let (record, created) =
             self.broker.resolve_identity(&caller, user.clone()).await.map_err(status::of)?;
+        trail.subject(Whom::Identity, record.identity.as_str()).effect("identity_created", created.into());
         let identity = Some(convert::identity(&user, &record));
         Ok(Response::new(v1::ResolveIdentityResponse { identity, created }))
     }
@@ -41,12 +45,19 @@ impl IdentityService for Identities {
         &self,
         request: Request<v1::GetIdentityRequest>,
     ) -> Result<Response<v1::GetIdentityResponse>, Status> {
-        let caller = caller(&request)?;
-        let found = match convert::identity_key(request.into_inner()).map_err(status::of)? {
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
+        let key = convert::identity_key(request.into_inner()).map_err(status::of)?;
+        match &key {
+            IdentityKey::User(user) => trail.subject(Whom::User, user.as_str()),
+            IdentityKey::Identity(identity) => trail.subject(Whom::Identity, identity.as_str()),
+        };
+        trail::admitted(&trail, &caller).await?;
+        let found = match key {
             IdentityKey::User(user) => self.broker.get_identity(&caller, user).await,
             IdentityKey::Identity(identity) => self.broker.get_identity_by_acs_id(&caller, identity).await,
         };
         let (user, record) = found.map_err(status::of)?;
+        trail.subject(Whom::User, user.as_str()).subject(Whom::Identity, record.identity.as_str());
         let identity = Some(convert::identity(&user, &record));
         Ok(Response::new(v1::GetIdentityResponse { identity }))
     }
@@ -55,10 +66,13 @@ impl IdentityService for Identities {
         &self,
         request: Request<v1::DeleteIdentityRequest>,
     ) -> Result<Response<v1::DeleteIdentityResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let v1::DeleteIdentityRequest { user_id, request_id } = request.into_inner();
         let (user, request_id) = convert::user_request(&user_id, &request_id).map_err(status::of)?;
+        trail.subject(Whom::User, user.as_str());
+        trail::admitted(&trail, &caller).await?;
         self.broker.delete_identity(&caller, user, request_id).await.map_err(status::of)?;
+        trail.effect("identity_deleted", 1);
         Ok(Response::new(v1::DeleteIdentityResponse {}))
     }
 
@@ -66,11 +80,13 @@ impl IdentityService for Identities {
         &self,
         request: Request<v1::ListIdentitiesRequest>,
     ) -> Result<Response<v1::ListIdentitiesResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let wish = convert::page(request.get_ref()).map_err(status::of)?;
+        trail::admitted(&trail, &caller).await?;
         let page = self.broker.list_identities(&caller, wish.from, wish.limit).await.map_err(status::of)?;
         let page = page.ok_or_else(|| status::of(convert::bad_page_token()))?;
         let identities = page.entries.iter().map(|(user, record)| convert::identity(user, record)).collect();
+        trail.effect("identities_listed", page.entries.len());
         let next_page_token = page.next.as_deref().map(page_token::encode).unwrap_or_default();
         Ok(Response::new(v1::ListIdentitiesResponse { identities, next_page_token }))
     }
@@ -79,7 +95,8 @@ impl IdentityService for Identities {
         &self,
         request: Request<Streaming<v1::ImportIdentitiesRequest>>,
     ) -> Result<Response<v1::ImportIdentitiesResponse>, Status> {
-        let caller = caller(&request)?;
-        self.imports.run(&self.broker, &caller, request.into_inner()).await.map(Response::new)
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
+        trail::admitted(&trail, &caller).await?;
+        self.imports.run(&self.broker, &caller, &trail, request.into_inner()).await.map(Response::new)
     }
 }

@@ -24,6 +24,7 @@ mod server;
 mod sms;
 mod status;
 mod token;
+mod trail;
 mod turn;
 
 use std::future::Future;
@@ -37,7 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::health::Health;
 use self::server::Server;
-use crate::auth::Authenticator;
+use crate::audit::Audit;
+use crate::auth::Gate;
 use crate::broker::Broker;
 use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
@@ -120,23 +122,25 @@ pub struct Cores {
     pub messaging: Option<Messaging>,
     /// Chat; without it its service answers as if it were not there.
     pub chat: Option<Chat>,
+    /// Where every call leaves its record.
+    pub audit: Audit,
 }
 
 impl From<Broker> for Cores {
     /// Identities and tokens alone.
     fn from(broker: Broker) -> Self {
-        Self { broker, messaging: None, chat: None }
+        Self { broker, messaging: None, chat: None, audit: Audit::off() }
     }
 }
 
 /// Serves the API on the listener until `shutdown` is cancelled and the running calls are done, or their time is up.
 ///
-/// An empty chain refuses every call. The server says that it serves only once [`Health::set_serving`] says so.
+/// A gate with an empty chain refuses every call. The server says that it serves only once [`Health::set_serving`] says so.
 pub fn serve(
     listener: TcpListener,
     settings: &Settings,
     cores: Cores,
-    chain: Vec<Arc<dyn Authenticator>>,
+    gate: Arc<Gate>,
     metrics: Metrics,
     health: Health,
     shutdown: CancellationToken,
@@ -145,7 +149,7 @@ pub fn serve(
         max_streams: settings.max_streams_per_connection,
         drain_timeout: settings.drain_timeout,
     };
-    let server = Server::new(settings, cores, chain, metrics, &health, &shutdown);
+    let server = Server::new(settings, cores, gate, metrics, &health, &shutdown);
     async move {
         connection::serve(listener, Arc::new(server?), limits, health, shutdown).await;
         Ok(())

@@ -33,7 +33,7 @@ use super::sms::Texts;
 use super::status::{self, Refusal};
 use super::token::Tokens;
 use super::{Cores, ServeError, Settings, authn};
-use crate::auth::{Authenticator, Credentials};
+use crate::auth::{Gate, Peer};
 use crate::messaging::Messaging;
 use crate::metrics::Metrics;
 
@@ -49,7 +49,7 @@ type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 /// Everything that answers calls.
 pub(crate) struct Server {
     observer: Observer,
-    chain: Vec<Arc<dyn Authenticator>>,
+    gate: Arc<Gate>,
     tokens: TokenServiceServer<Tokens>,
     identities: IdentityServiceServer<Identities>,
     messages: Option<Messages>,
@@ -85,21 +85,21 @@ impl Server {
     pub(crate) fn new(
         settings: &Settings,
         cores: Cores,
-        chain: Vec<Arc<dyn Authenticator>>,
+        gate: Arc<Gate>,
         metrics: Metrics,
         health: &Health,
         shutdown: &CancellationToken,
     ) -> Result<Self, ServeError> {
         let limit = settings.max_message_bytes;
-        let Cores { broker, messaging, chat } = cores;
+        let Cores { broker, messaging, chat, audit } = cores;
         let messages = messaging.map(|messaging| {
             let events = Events::new(messaging.clone(), broker.clone(), metrics.clone(), shutdown.clone());
             Messages::new(settings, messaging, events)
         });
         let tokens = Tokens::new(broker.clone(), broker.settings().default_validity());
         Ok(Self {
-            observer: Observer::new(metrics, settings.default_deadline, settings.max_in_flight),
-            chain,
+            observer: Observer::new(metrics, audit, settings.default_deadline, settings.max_in_flight),
+            gate,
             tokens: TokenServiceServer::new(tokens).max_decoding_message_size(limit),
             identities: IdentityServiceServer::new(Identities::new(broker)).max_decoding_message_size(limit),
             messages,
@@ -112,7 +112,7 @@ impl Server {
     }
 
     /// Answers a call. Never fails: whatever goes wrong is a gRPC status, or for what is not gRPC, an HTTP one.
-    pub(crate) async fn call<B>(&self, credentials: &Credentials, mut request: Request<B>) -> Response<Body>
+    pub(crate) async fn call<B>(&self, peer: &Peer, mut request: Request<B>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
@@ -127,13 +127,16 @@ impl Server {
         if method.service == method::Service::Event {
             request.extensions_mut().insert(call.request_id());
         }
-        call.run(self.answer(method, credentials, request, &who)).await
+        if !method.is_open() {
+            request.extensions_mut().insert(call.trail());
+        }
+        call.run(self.answer(method, peer, request, &who)).await
     }
 
     async fn answer<B>(
         &self,
         method: &'static Method,
-        credentials: &Credentials,
+        peer: &Peer,
         mut request: Request<B>,
         who: &Identified,
     ) -> Response<Body>
@@ -141,7 +144,7 @@ impl Server {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
-        if let Err(error) = authn::admit(&self.chain, credentials, method, &mut request, who).await {
+        if let Err(error) = authn::admit(&self.gate, peer, method, &mut request, who).await {
             return status::of(error).into_http();
         }
         let boxed = match (method.service, &self.reflection) {

@@ -6,9 +6,12 @@ use super::authn::caller;
 use super::convert::sms as convert;
 use super::proto::v1;
 use super::proto::v1::sms_service_server::SmsService;
-use super::status;
+use super::{status, trail};
+use crate::audit::{Trail, Whom};
+use crate::broker::types::Caller;
 use crate::messaging::Messaging;
 use crate::messaging::ports::OptOutChange;
+use crate::messaging::types::Number;
 
 /// SmsService over the core.
 pub(crate) struct Texts {
@@ -23,12 +26,25 @@ impl Texts {
 
     async fn opt_outs(
         &self,
+        (caller, trail): (Caller, Trail),
         change: OptOutChange,
         from: String,
         recipients: &[String],
     ) -> Result<Vec<v1::SmsOptOut>, Status> {
         let (from, recipients) = convert::recipients(from, recipients).map_err(status::of)?;
+        if let Some(from) = &from {
+            trail.subject(Whom::Sender, from);
+        }
+        trail.subjects(Whom::Recipient, recipients.iter().map(Number::as_str));
+        trail::admitted(&trail, &caller).await?;
         let opt_outs = self.messaging.opt_outs(change, from, recipients).await.map_err(status::of)?;
+        let done = opt_outs.iter().filter(|opt_out| opt_out.outcome.is_ok()).count();
+        let effect = match change {
+            OptOutChange::Check => "opt_outs_told",
+            OptOutChange::Add => "opted_out",
+            OptOutChange::Remove => "opted_in",
+        };
+        trail.effect(effect, done);
         Ok(convert::opt_outs(opt_outs))
     }
 }
@@ -39,9 +55,15 @@ impl SmsService for Texts {
         &self,
         request: Request<v1::SendSmsRequest>,
     ) -> Result<Response<v1::SendSmsResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let wish = convert::send(request.into_inner()).map_err(status::of)?;
+        if let Some(from) = &wish.from {
+            trail.subject(Whom::Sender, from);
+        }
+        trail.subjects(Whom::Recipient, wish.to.iter().map(Number::as_str));
+        trail::admitted(&trail, &caller).await?;
         let report = self.messaging.send_sms(&caller, wish).await.map_err(status::of)?;
+        trail::sent(&trail, &report.outcomes, ["sms_accepted", "sms_refused", "sms_unknown"]);
         Ok(Response::new(convert::sent(report)))
     }
 
@@ -49,8 +71,9 @@ impl SmsService for Texts {
         &self,
         request: Request<v1::GetSmsRequest>,
     ) -> Result<Response<v1::GetSmsResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
         let name = convert::name(request.into_inner()).map_err(status::of)?;
+        trail::admitted(&trail, &caller).await?;
         let report = self.messaging.get_sms(&caller, name).await.map_err(status::of)?;
         Ok(Response::new(convert::found(report)))
     }
@@ -59,9 +82,9 @@ impl SmsService for Texts {
         &self,
         request: Request<v1::CheckSmsOptOutsRequest>,
     ) -> Result<Response<v1::CheckSmsOptOutsResponse>, Status> {
-        caller(&request)?;
+        let call = (caller(&request)?, trail::of(&request)?);
         let v1::CheckSmsOptOutsRequest { from, recipients } = request.into_inner();
-        let opt_outs = self.opt_outs(OptOutChange::Check, from, &recipients).await?;
+        let opt_outs = self.opt_outs(call, OptOutChange::Check, from, &recipients).await?;
         Ok(Response::new(v1::CheckSmsOptOutsResponse { opt_outs }))
     }
 
@@ -69,9 +92,9 @@ impl SmsService for Texts {
         &self,
         request: Request<v1::AddSmsOptOutsRequest>,
     ) -> Result<Response<v1::AddSmsOptOutsResponse>, Status> {
-        caller(&request)?;
+        let call = (caller(&request)?, trail::of(&request)?);
         let v1::AddSmsOptOutsRequest { from, recipients } = request.into_inner();
-        let opt_outs = self.opt_outs(OptOutChange::Add, from, &recipients).await?;
+        let opt_outs = self.opt_outs(call, OptOutChange::Add, from, &recipients).await?;
         Ok(Response::new(v1::AddSmsOptOutsResponse { opt_outs }))
     }
 
@@ -79,9 +102,9 @@ impl SmsService for Texts {
         &self,
         request: Request<v1::RemoveSmsOptOutsRequest>,
     ) -> Result<Response<v1::RemoveSmsOptOutsResponse>, Status> {
-        caller(&request)?;
+        let call = (caller(&request)?, trail::of(&request)?);
         let v1::RemoveSmsOptOutsRequest { from, recipients } = request.into_inner();
-        let opt_outs = self.opt_outs(OptOutChange::Remove, from, &recipients).await?;
+        let opt_outs = self.opt_outs(call, OptOutChange::Remove, from, &recipients).await?;
         Ok(Response::new(v1::RemoveSmsOptOutsResponse { opt_outs }))
     }
 }

@@ -39,6 +39,7 @@ fn samples() -> Vec<Failure> {
         Refusal::CompressionUnsupported,
         Refusal::WatcherTooSlow,
         Refusal::Stopping,
+        Refusal::AuditUnavailable,
     ];
     core.into_iter().map(Failure::Core).chain(transport.map(Failure::Transport)).collect()
 }
@@ -77,6 +78,7 @@ fn position(failure: &Failure) -> usize {
             Refusal::CompressionUnsupported => 26,
             Refusal::WatcherTooSlow => 27,
             Refusal::Stopping => 28,
+            Refusal::AuditUnavailable => 29,
         },
     }
 }
@@ -85,7 +87,7 @@ fn position(failure: &Failure) -> usize {
 fn every_failure_has_a_sample_and_a_reason_of_its_own() {
     let samples = samples();
     let positions: Vec<_> = samples.iter().map(position).collect();
-    assert_eq!(positions, (0..29).collect::<Vec<_>>());
+    assert_eq!(positions, (0..30).collect::<Vec<_>>());
     let mut reasons: Vec<_> = samples.iter().map(Failure::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
@@ -113,9 +115,9 @@ fn the_delay_of_an_error_is_in_retry_info_and_nowhere_else() {
     for failure in samples() {
         let delay = match &failure {
             Failure::Core(error) => error.retry_after(),
-            Failure::Transport(Refusal::Overloaded | Refusal::WatcherTooSlow | Refusal::Stopping) => {
-                Some(Duration::from_secs(1))
-            }
+            Failure::Transport(
+                Refusal::Overloaded | Refusal::WatcherTooSlow | Refusal::Stopping | Refusal::AuditUnavailable,
+            ) => Some(Duration::from_secs(1)),
             Failure::Transport(_) => None,
         };
         let details = failure.status(None).get_error_details();

@@ -18,6 +18,7 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["duration", "secret"]),
     // 1
     ("metrics", &["clock", "duration", "retry", "secret"]),
+    ("reload", &["metrics"]),
     // 2 and 3: the core. It decides and does no I/O.
     ("broker", &["clock", "duration", "metrics", "retry", "secret"]),
     ("messaging", &["broker", "clock", "duration", "metrics", "retry", "secret"]),
@@ -32,17 +33,35 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
             "messaging::ports",
             "messaging::types",
             "metrics",
+            "reload",
             "retry",
             "secret",
         ],
     ),
     ("audit", &["clock", "duration", "metrics", "secret"]),
-    ("auth", &["broker::types", "clock", "duration", "metrics", "retry", "secret"]),
+    (
+        "auth",
+        &["broker::policy", "broker::types", "clock", "duration", "metrics", "reload", "retry", "secret"],
+    ),
     ("listener", &[]),
-    ("acs", &["clock", "duration", "retry", "secret"]),
+    ("acs", &["clock", "duration", "reload", "retry", "secret"]),
     ("emulator", &["clock", "duration", "retry", "secret"]),
     // 5: transports.
-    ("grpc", &["audit", "auth", "broker", "clock", "duration", "messaging", "metrics", "retry", "secret"]),
+    (
+        "grpc",
+        &[
+            "audit",
+            "auth",
+            "broker",
+            "clock",
+            "duration",
+            "messaging",
+            "metrics",
+            "reload",
+            "retry",
+            "secret",
+        ],
+    ),
     (
         "admin",
         &["auth", "broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"],

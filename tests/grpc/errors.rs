@@ -37,7 +37,7 @@ async fn all_violations_of_a_request_are_reported_together() {
 
 #[tokio::test]
 async fn an_empty_chain_refuses_every_method_of_both_services() {
-    let server = start(Vec::new(), Settings::default()).await;
+    let server = start(std::sync::Arc::new(acs_broker::auth::Gate::shut()), Settings::default()).await;
     let (mut tokens, mut identities) = (server.tokens().await, server.identities().await);
     let import = futures_util::stream::iter([v1::ImportIdentitiesRequest::default()]);
     let answers: Vec<Option<Status>> = vec![

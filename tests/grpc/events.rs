@@ -349,7 +349,7 @@ async fn a_watcher_that_does_not_read_is_ended_and_resumes_without_a_gap() {
 
 #[tokio::test]
 async fn nobody_gets_anything_of_the_services_of_messages() {
-    let server = start(Vec::new(), Settings::default()).await;
+    let server = start(std::sync::Arc::new(acs_broker::auth::Gate::shut()), Settings::default()).await;
     let (mut sms, mut email) = (server.sms().await, server.email().await);
     let mut answers = vec![
         sms.send_sms(v1::SendSmsRequest::default()).await.err(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use acs_broker::auth::{Authenticator, Unauthenticated};
+use acs_broker::auth::Gate;
 use acs_broker::broker::{self, Broker};
 use acs_broker::clock::SystemClock;
 use acs_broker::grpc::proto::v1;
@@ -40,9 +40,9 @@ pub struct Server {
     pub address: std::net::SocketAddr,
 }
 
-/// The chain of a server for anybody on this machine.
-pub fn anybody() -> Vec<Arc<dyn Authenticator>> {
-    vec![Arc::new(Unauthenticated { allow_off_loopback: false })]
+/// The gate of a server for anybody on this machine.
+pub fn anybody() -> Arc<Gate> {
+    Arc::new(Gate::open(false))
 }
 
 /// Lets every event be of interest to somebody, from before the first one on. Tests share a process, and tracing
@@ -52,12 +52,12 @@ pub fn listen() {
     ONCE.call_once(|| tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap());
 }
 
-pub async fn start(chain: Vec<Arc<dyn Authenticator>>, settings: Settings) -> Server {
-    start_messaging(chain, settings, messages::settings()).await
+pub async fn start(gate: Arc<Gate>, settings: Settings) -> Server {
+    start_messaging(gate, settings, messages::settings()).await
 }
 
 pub async fn start_messaging(
-    chain: Vec<Arc<dyn Authenticator>>,
+    gate: Arc<Gate>,
     settings: Settings,
     messages: acs_broker::messaging::Settings,
 ) -> Server {
@@ -78,8 +78,13 @@ pub async fn start_messaging(
     let served = tokio::spawn(grpc::serve(
         listener,
         &settings,
-        Cores { broker, messaging: Some(messaging.clone()), chat: None },
-        chain,
+        Cores {
+            broker,
+            messaging: Some(messaging.clone()),
+            chat: None,
+            audit: acs_broker::audit::Audit::off(),
+        },
+        gate,
         metrics.clone(),
         health.clone(),
         shutdown.clone(),

@@ -25,7 +25,7 @@ fn of(service: &str) -> HealthCheckRequest {
 #[tokio::test]
 async fn health_follows_the_app_for_the_server_and_each_service() {
     // Nobody may call, but anybody may probe.
-    let server = start(Vec::new(), Settings::default()).await;
+    let server = start(std::sync::Arc::new(acs_broker::auth::Gate::shut()), Settings::default()).await;
     let mut health = HealthClient::new(server.channel().await);
     for serving in [true, false, true] {
         server.health.set_serving(serving);
@@ -127,7 +127,11 @@ fn list_services() -> ServerReflectionRequest {
 
 #[tokio::test]
 async fn reflection_lists_the_services_when_it_is_on() {
-    let server = start(Vec::new(), Settings { reflection: true, ..Settings::default() }).await;
+    let server = start(
+        std::sync::Arc::new(acs_broker::auth::Gate::shut()),
+        Settings { reflection: true, ..Settings::default() },
+    )
+    .await;
     let mut client = ServerReflectionClient::new(server.channel().await);
     let mut answers = client
         .server_reflection_info(futures_util::stream::iter([list_services()]))

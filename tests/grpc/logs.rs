@@ -99,7 +99,9 @@ async fn what_succeeds_is_left_to_the_metrics_at_info() {
 #[tokio::test]
 async fn a_refused_caller_is_logged_with_the_reason_it_is_not_told() {
     let (log, _guard) = Log::capture("info");
-    let server = start(Vec::new(), acs_broker::grpc::Settings::default()).await;
+    let server =
+        start(std::sync::Arc::new(acs_broker::auth::Gate::shut()), acs_broker::grpc::Settings::default())
+            .await;
     server.tokens().await.issue_token(wish("user")).await.unwrap_err();
     let fields = &log.rpcs()[0]["fields"];
     assert_eq!(fields["reason"], "CALLER_UNAUTHENTICATED");

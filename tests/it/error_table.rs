@@ -214,7 +214,9 @@ async fn by_concurrent_calls(seen: &mut Seen) {
 }
 
 async fn by_the_server(seen: &mut Seen) {
-    let closed = Rig::start(Wish { chain: Vec::new(), ..Wish::default() }).await;
+    let closed =
+        Rig::start(Wish { gate: std::sync::Arc::new(acs_broker::auth::Gate::shut()), ..Wish::default() })
+            .await;
     seen.row(closed.tokens().issue_token(chat("alice")).await.unwrap_err(), "CALLER_UNAUTHENTICATED");
 
     let one_at_a_time = grpc::Settings { max_in_flight: 1, ..Wish::default().server };

@@ -12,7 +12,7 @@ use tonic_types::StatusExt;
 use super::*;
 use crate::acs::CustomId;
 use crate::acs::testing::settings;
-use crate::auth::Unauthenticated;
+use crate::auth::Gate;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::emulator::{self, EmulatorHandle, Fault, Operation};
@@ -60,11 +60,11 @@ async fn rig() -> Rig {
     let address: SocketAddr = listener.local_addr().unwrap();
     let (health, stop) = (Health::new(), CancellationToken::new());
     health.set_serving(true);
-    let cores = Cores { broker, messaging: Some(messaging), chat: Some(chat) };
-    let chain: Vec<Arc<dyn crate::auth::Authenticator>> =
-        vec![Arc::new(Unauthenticated { allow_off_loopback: false })];
+    let cores =
+        Cores { broker, messaging: Some(messaging), chat: Some(chat), audit: crate::audit::Audit::off() };
+    let gate = Arc::new(Gate::open(false));
     let settings = grpc::Settings::default();
-    tokio::spawn(grpc::serve(listener, &settings, cores, chain, metrics, health, stop.clone()));
+    tokio::spawn(grpc::serve(listener, &settings, cores, gate, metrics, health, stop.clone()));
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let (chat, tokens) = (ChatServiceClient::new(channel.clone()), TokenServiceClient::new(channel));
     Rig { world, emulator, chat, tokens, acs, stop }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use acs_broker::acs;
 use acs_broker::app::upstream::Upstream;
-use acs_broker::auth::{Authenticator, Unauthenticated};
+use acs_broker::audit::Audit;
+use acs_broker::auth::Gate;
 use acs_broker::broker::ports::Stores;
 use acs_broker::broker::{self, Broker};
 use acs_broker::clock::{Clock, SystemClock};
@@ -45,13 +46,15 @@ pub(crate) struct Wish {
     pub(crate) stores: Option<Stores>,
     /// Where ACS is, if not at the rig's own emulator.
     pub(crate) connection_string: Option<String>,
-    pub(crate) chain: Vec<Arc<dyn Authenticator>>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) server: grpc::Settings,
     pub(crate) acs: acs::Settings,
     /// What may be sent.
     pub(crate) messages: messaging::Settings,
     /// Where messages are kept, if not in memory.
     pub(crate) message_stores: Option<MessageStores>,
+    /// Where calls are recorded; nowhere by default.
+    pub(crate) audit: Audit,
 }
 
 impl Default for Wish {
@@ -61,11 +64,12 @@ impl Default for Wish {
             core_clock: None,
             stores: None,
             connection_string: None,
-            chain: vec![Arc::new(Unauthenticated { allow_off_loopback: false })],
+            gate: Arc::new(Gate::open(false)),
             server: grpc::Settings { address: ([127, 0, 0, 1], 0).into(), ..grpc::Settings::default() },
             acs: acs_settings(),
             messages: messages_settings(),
             message_stores: None,
+            audit: Audit::off(),
         }
     }
 }
@@ -128,13 +132,13 @@ impl Rig {
         let settings = broker::Settings::default();
         let broker = Broker::new(settings, upstream.clone(), stores, core_clock, metrics.clone());
         let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), upstream);
-        let cores = Cores { broker, messaging: Some(messaging.clone()), chat: Some(chat) };
+        let cores = Cores { broker, messaging: Some(messaging.clone()), chat: Some(chat), audit: wish.audit };
         let listener = tokio::net::TcpListener::bind(wish.server.address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let health = Health::new();
         health.set_serving(true);
-        tokio::spawn(grpc::serve(listener, &wish.server, cores, wish.chain, metrics, health, stop.clone()));
+        tokio::spawn(grpc::serve(listener, &wish.server, cores, wish.gate, metrics, health, stop.clone()));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self { emulator, address, messaging, channel, stop }
     }

@@ -1,0 +1,232 @@
+//! Follows files that change while the broker runs: certificates, keys, policies.
+//!
+//! Files are read once a second and compared by content, not by time stamp: a mounted Kubernetes secret is a link that
+//! is pointed elsewhere. What a [`Reloadable`] refuses changes nothing: it goes on with what it has. Nothing of a file's
+//! content ever reaches a log.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// How often files are read.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The largest file that is read.
+const MAX_FILE_BYTES: u64 = 1_048_576;
+
+/// Something made of files that can be made anew.
+pub trait Reloadable: Send + Sync {
+    /// What it is, for logs and as a label: `tls`, `policy`.
+    fn name(&self) -> &'static str;
+
+    /// The files it is made of.
+    fn files(&self) -> Vec<PathBuf>;
+
+    /// Takes the contents of [`Self::files`] over, in their order, or says what is wrong with them and goes on with what
+    /// it has. Called once at the start and after each change, so taking the same contents twice must be harmless. The
+    /// error is for the log: it names files, lines and keys, never a content.
+    fn reload(&self, contents: Vec<Vec<u8>>) -> Result<(), String>;
+}
+
+/// Follows the files of all these until `stop`.
+pub async fn follow(things: Vec<Arc<dyn Reloadable>>, metrics: Metrics, stop: CancellationToken) {
+    let mut seen = Seen::default();
+    while !things.is_empty() {
+        let (turn, what) = (things.clone(), metrics.clone());
+        // Files may be on a network; a slow one holds up nothing but this loop.
+        let looked = tokio::task::spawn_blocking(move || {
+            seen.look(&turn, &what);
+            seen
+        });
+        match looked.await {
+            Ok(back) => seen = back,
+            // It panicked, which the panic hook has told; begin anew.
+            Err(_) => seen = Seen::default(),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+}
+
+/// What each thing was last given: a digest of its files, or of why they could not be read.
+#[derive(Default)]
+struct Seen(BTreeMap<usize, [u8; 32]>);
+
+impl Seen {
+    fn look(&mut self, things: &[Arc<dyn Reloadable>], metrics: &Metrics) {
+        for (place, thing) in things.iter().enumerate() {
+            let read: Result<Vec<_>, _> = thing.files().iter().map(read).collect();
+            let digest = digest(&read);
+            let before = self.0.insert(place, digest);
+            if before == Some(digest) {
+                continue;
+            }
+            let name = thing.name();
+            match read.and_then(|contents| thing.reload(contents)) {
+                // At the start it was read already by whoever made it.
+                Ok(()) if before.is_none() => metrics.reloaded(name, true),
+                Ok(()) => {
+                    metrics.reloaded(name, true);
+                    tracing::info!(what = name, "a file has changed and was read again");
+                }
+                Err(problem) => {
+                    metrics.reloaded(name, false);
+                    tracing::error!(
+                        what = name,
+                        problem,
+                        "a file has changed and cannot be used; what was read before stays in force"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn digest(read: &Result<Vec<Vec<u8>>, String>) -> [u8; 32] {
+    let mut sha = Sha256::new();
+    match read {
+        Ok(contents) => {
+            for content in contents {
+                sha.update((content.len() as u64).to_be_bytes());
+                sha.update(content);
+            }
+        }
+        Err(problem) => sha.update(problem.as_bytes()),
+    }
+    sha.finalize().into()
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
+    let cannot = |error: std::io::Error| format!("{} cannot be read ({})", path.display(), error.kind());
+    // Opening a pipe that nobody writes to would wait for ever.
+    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
+        return Err(format!("{} is not a regular file", path.display()));
+    }
+    let mut content = Vec::new();
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let size = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content).map_err(cannot)?;
+    if size as u64 > MAX_FILE_BYTES {
+        return Err(format!("{} has more than {MAX_FILE_BYTES} bytes", path.display()));
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// Takes texts without an `x`.
+    struct Taken {
+        files: Vec<PathBuf>,
+        contents: Mutex<Vec<Vec<Vec<u8>>>>,
+    }
+
+    impl Reloadable for Taken {
+        fn name(&self) -> &'static str {
+            "taken"
+        }
+
+        fn files(&self) -> Vec<PathBuf> {
+            self.files.clone()
+        }
+
+        fn reload(&self, contents: Vec<Vec<u8>>) -> Result<(), String> {
+            if contents.iter().any(|content| content.contains(&b'x')) {
+                return Err("holds an x".into());
+            }
+            self.contents.lock().unwrap().push(contents);
+            Ok(())
+        }
+    }
+
+    struct Rig {
+        folder: tempfile::TempDir,
+        taken: Arc<Taken>,
+        things: Vec<Arc<dyn Reloadable>>,
+        seen: Seen,
+        metrics: Metrics,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let files = vec![folder.path().join("a"), folder.path().join("b")];
+            let taken = Arc::new(Taken { files, contents: Mutex::default() });
+            let things = vec![Arc::clone(&taken) as Arc<dyn Reloadable>];
+            Self { folder, taken, things, seen: Seen::default(), metrics: Metrics::new() }
+        }
+
+        fn write(&self, name: &str, content: &[u8]) {
+            std::fs::write(self.folder.path().join(name), content).unwrap();
+        }
+
+        fn look(&mut self) -> usize {
+            self.seen.look(&self.things, &self.metrics);
+            self.taken.contents.lock().unwrap().len()
+        }
+
+        fn failed(&self) -> bool {
+            self.metrics.render().contains("acs_broker_reload_failed{what=\"taken\"} 1")
+        }
+    }
+
+    #[test]
+    fn a_change_is_taken_over_once_and_by_content() {
+        let mut rig = Rig::new();
+        rig.write("a", b"1");
+        rig.write("b", b"2");
+        assert_eq!((rig.look(), rig.look()), (1, 1));
+        rig.write("a", b"1");
+        assert_eq!(rig.look(), 1, "written again with the same content");
+        rig.write("a", b"12");
+        rig.write("b", b"");
+        assert_eq!(rig.look(), 2);
+        assert_eq!(rig.taken.contents.lock().unwrap()[1], [b"12".to_vec(), Vec::new()]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_and_changes_nothing_until_it_is_mended() {
+        let mut rig = Rig::new();
+        rig.write("a", b"1");
+        assert_eq!(rig.look(), 0, "b is missing");
+        assert!(rig.failed());
+        rig.write("b", b"x");
+        assert_eq!((rig.look(), rig.failed()), (0, true));
+        rig.write("b", &vec![b'-'; 1_048_577]);
+        assert_eq!((rig.look(), rig.failed()), (0, true));
+        rig.write("b", b"2");
+        assert_eq!((rig.look(), rig.failed()), (1, false));
+        std::fs::remove_file(rig.folder.path().join("b")).unwrap();
+        std::fs::create_dir(rig.folder.path().join("b")).unwrap();
+        assert_eq!((rig.look(), rig.failed()), (1, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_are_followed_until_the_end() {
+        let rig = Rig::new();
+        rig.write("a", b"1");
+        rig.write("b", b"2");
+        let stop = CancellationToken::new();
+        let following = tokio::spawn(follow(rig.things.clone(), rig.metrics.clone(), stop.clone()));
+        let taken = || rig.taken.contents.lock().unwrap().len();
+        while taken() < 1 {
+            tokio::time::sleep(INTERVAL).await;
+        }
+        rig.write("b", b"3");
+        while taken() < 2 {
+            tokio::time::sleep(INTERVAL).await;
+        }
+        stop.cancel();
+        following.await.unwrap();
+    }
+}
