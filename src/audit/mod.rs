@@ -29,7 +29,7 @@ pub use self::record::Decision;
 use self::record::{Record, Subject, What};
 pub use self::settings::Settings;
 pub use self::trail::{Outcome, Trail, Whom};
-pub use self::verify::{Break, Head, Report, Unreadable, Verifier};
+pub use self::verify::{Break, Head, Mark, Report, Unreadable, Verifier};
 use self::writer::{Disk, Medium, Writer};
 use crate::clock::Clock;
 use crate::metrics::Metrics;

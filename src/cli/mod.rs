@@ -3,6 +3,7 @@
 //! Each group of commands has a file. They get their streams and the environment handed in, so that tests run them in
 //! process; only [`main`] touches the process itself. Nothing here decides about identities or tokens.
 
+mod audit;
 mod chat;
 mod check;
 mod delivery;
@@ -55,6 +56,9 @@ enum Command {
     Emulator(dev::Emulator),
     /// Check the settings and print them, secrets masked. Starts nothing.
     CheckConfig(check::CheckConfig),
+    /// Check audit files, and find somebody in them.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Ask a running broker whether it serves; for container health checks. Exit code 0 or 1.
     Healthcheck(health::Healthcheck),
     /// Issue, refresh and revoke access tokens.
@@ -108,6 +112,7 @@ fn run(
         }
     };
     let as_json = match &cli.command {
+        Command::Audit(command) => command.json(),
         Command::Token(command) => command.remote().json,
         Command::Identity(command) => command.remote().json,
         Command::Sms(command) => command.remote().json,
@@ -123,6 +128,7 @@ fn run(
         #[cfg(feature = "emulator")]
         Command::Emulator(command) => command.run(environment, io),
         Command::CheckConfig(command) => command.run(environment, io),
+        Command::Audit(command) => command.run(io),
         Command::Healthcheck(command) => command.run(environment, io),
         Command::Token(command) => one_call(command.run(io)),
         Command::Identity(command) => one_call(command.run(io)),

@@ -24,6 +24,7 @@ use self::layers::Layers;
 pub use self::problem::{Problem, Problems, Source};
 use self::rules::RULES;
 use self::secrets::Secrets;
+pub use self::secrets::read as read_secret;
 #[cfg(feature = "emulator")]
 use crate::emulator;
 use crate::{acs, admin, audit, auth, broker, grpc, messaging, store, telemetry, webhook};
