@@ -105,9 +105,9 @@ fn as_json(report: &Report) -> String {
     let mark = |mark: &Option<crate::audit::Mark>| {
         mark.as_ref().map(|mark| json!({"number": mark.seq, "time": mark.time}))
     };
-    let broken = report.broken.as_ref().map(|broken| {
-        json!({"file": broken.file.display().to_string(), "line": broken.line, "what": broken.what})
-    });
+    let broken = report.broken.as_ref().map(
+        |broken| json!({"file": broken.file.display().to_string(), "line": broken.line, "what": broken.what}),
+    );
     json!({
         "ok": report.broken.is_none(),
         "files": report.files,
@@ -143,7 +143,9 @@ fn as_text(report: &Report, head_is_known: bool) -> String {
             lines.push("chain    whole".into());
             lines.push(format!("head     {}", report.head));
             if report.first.as_ref().is_some_and(|first| first.seq > 1) {
-                lines.push("note     the chain began before these files; what came earlier is not checked".into());
+                lines.push(
+                    "note     the chain began before these files; what came earlier is not checked".into(),
+                );
             }
             if report.torn_bytes > 0 {
                 let note = "bytes at the end are no whole record: a crash, or a write that is under way";
@@ -170,7 +172,8 @@ impl Subject {
         loop {
             line.clear();
             let read = io.input.read_line(&mut line);
-            let read = read.map_err(|_| Stop::Because(Exit::Usage, "standard input is not UTF-8 text".into()))?;
+            let read =
+                read.map_err(|_| Stop::Because(Exit::Usage, "standard input is not UTF-8 text".into()))?;
             if read == 0 {
                 return Ok(Exit::Success);
             }
@@ -189,7 +192,9 @@ mod tests {
     fn a_broken_chain_is_told_with_its_place_and_a_whole_one_with_what_it_cannot_show() {
         let mut report = Report { files: 1, records: 3, head: "3:ab".into(), ..Report::default() };
         let text = as_text(&report, false);
-        assert!(text.contains("chain    whole") && text.contains("cut off") && text.contains("head     3:ab"));
+        assert!(
+            text.contains("chain    whole") && text.contains("cut off") && text.contains("head     3:ab")
+        );
         assert!(!as_text(&report, true).contains("cut off"));
         report.broken = Some(Break { file: "a.log".into(), line: 4, what: "changed".into() });
         let text = as_text(&report, false);

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::print_stdout, reason = "figures that somebody wants to read")]
 
+mod audit;
 mod canary;
 mod crash;
 #[path = "../support/emulator_control.rs"]

@@ -143,6 +143,11 @@ impl Rig {
         Self { emulator, address, messaging, channel, stop }
     }
 
+    /// For clients of other services.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     pub(crate) fn tokens(&self) -> TokenServiceClient<Channel> {
         TokenServiceClient::new(self.channel.clone())
     }
