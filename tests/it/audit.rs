@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use acs_broker::audit::{Audit, Settings, Whom, subject_hash};
@@ -281,10 +282,10 @@ async fn every_call_is_decided_on_disk_before_it_is_done_and_leaves_one_record()
 
     let text = std::fs::read_to_string(&path).unwrap();
     let secrets = [USER, OTHER, TO, &TO[1..], NUMBER, MAIL_TO, TEXT, "canary", "8:acs", "@thread", "contoso"];
-    for secret in tokens.iter().map(String::as_str).chain(secrets) {
-        for part in [secret, secret.rsplit('.').next().unwrap()] {
-            assert!(!text.contains(part), "the audit holds {part}");
-        }
+    // The signature of a token alone is as good as the token to whoever searches for it.
+    let signatures = tokens.iter().map(|token| token.rsplit('.').next().unwrap());
+    for secret in tokens.iter().map(String::as_str).chain(signatures).chain(secrets) {
+        assert!(!text.contains(secret), "the audit holds {secret}");
     }
 }
 
@@ -366,10 +367,11 @@ async fn a_broker_killed_under_load_leaves_a_chain_with_every_call_it_answered()
     let emulator = emulator_process().await;
     let mut broker = BrokerProcess::start(&emulator.connection_string, &settings).await;
     let mut answered = Vec::new();
+    let count = Arc::new(AtomicUsize::new(0));
     for kill in 0..KILLS {
         let mut callers = Vec::new();
         for caller in 0..8 {
-            let mut tokens = broker.tokens().await;
+            let (mut tokens, count) = (broker.tokens().await, Arc::clone(&count));
             callers.push(tokio::spawn(async move {
                 let mut answered = Vec::new();
                 for number in 0.. {
@@ -380,13 +382,13 @@ async fn a_broker_killed_under_load_leaves_a_chain_with_every_call_it_answered()
                         break;
                     }
                     answered.push(id);
+                    count.fetch_add(1, Ordering::Relaxed);
                 }
                 answered
             }));
         }
-        let before = records(&log).len();
-        until("there is load", async || records(&log).len() != before).await;
-        tokio::time::sleep(Duration::from_millis(100 + 37 * kill as u64)).await;
+        let enough = count.load(Ordering::Relaxed) + 40 + 37 * kill;
+        until("there is load", async || count.load(Ordering::Relaxed) >= enough).await;
         broker.kill();
         for caller in callers {
             answered.extend(caller.await.unwrap());
@@ -396,7 +398,6 @@ async fn a_broker_killed_under_load_leaves_a_chain_with_every_call_it_answered()
     let (whole, said) = verify(folder.path(), &[]);
     assert!(whole, "{said}");
     broker.kill();
-    assert!(answered.len() > KILLS * 8, "there was load: {}", answered.len());
     let mut decided = BTreeSet::new();
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         let path = entry.unwrap().path();
