@@ -198,12 +198,11 @@ async fn what_is_no_audit_file_is_refused_and_left_as_it_is() {
     let path = folder.path().join("audit.log");
     let refused =
         || Audit::open(&settings(folder.path()), clock(), Metrics::new()).err().unwrap().to_string();
-    for content in ["something else\n", "{\"seq\":1,\"but\":\"no hash\"}\nmore\n{\"seq\":", "{\"sea\""] {
-        std::fs::write(&path, content).unwrap();
-        if content.starts_with(std::str::from_utf8(chain::PREFIX).unwrap()) {
-            continue;
-        }
-        assert!(refused().contains("something other"), "{content}");
+    for content in ["something else\n", "{\"sea\"", "{\"seq\":1,\"but\":\"no hash\"}\nmore\n"] {
+        // A beginning like ours could be a first line that a crash cut short, but such a line has no end.
+        let content = content.repeat(if content.starts_with("{\"seq") { 40_000 } else { 1 });
+        std::fs::write(&path, &content).unwrap();
+        assert!(refused().contains("something other"), "{}", &content[..7]);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
     }
     std::fs::remove_file(&path).unwrap();
@@ -469,7 +468,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn a_file_torn_anywhere_is_continued_and_verifies(keep in 0usize..2600, twice in any::<bool>()) {
