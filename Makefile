@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt tools unit bench image clean-tools
+.PHONY: help test lint fmt tools unit fuzz bench image clean-tools
 
 CARGO ?= cargo
 IMAGE ?= acs-broker:dev
@@ -28,6 +28,7 @@ lint: tools ## every check that runs nothing of ours
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --quiet --no-deps
 	.tools/node/node_modules/.bin/buf lint proto
 	$(CARGO) deny --locked --log-level error check licenses bans sources
+	$(CARGO) deny --manifest-path fuzz/Cargo.toml --config deny.toml --locked --log-level error check licenses bans sources
 
 # `cargo test`, not nextest: it is there wherever Rust is, so everybody runs the same thing.
 # The default build has the emulator; without it there is the image's build, whose unit tests run too. A failure in the
@@ -40,6 +41,12 @@ unit: tools ## every test, in both feature sets
 
 fmt: ## formats the Rust code
 	$(CARGO) fmt
+
+# How long each target is fuzzed.
+SECONDS = 60
+
+fuzz: ## fuzzes every parser of untrusted bytes, SECONDS=60 each; needs a nightly toolchain and a C++ compiler
+	scripts/fuzz.sh $(SECONDS)
 
 bench: ## measures the service against a bare tonic server (see bench/load)
 	python3 bench/load/run.py

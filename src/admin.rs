@@ -1,4 +1,5 @@
-//! The admin endpoint over HTTP: `/livez`, `/readyz`, `/metrics`. For kubelet, Prometheus and people on call.
+//! The admin endpoint over HTTP: `/livez`, `/readyz`, `/metrics`, `/rotation`, and in shadow mode `/policy/seen`. For
+//! kubelet, Prometheus and people on call.
 //!
 //! It shows states and counts, never a user id, a token or an address, and changes nothing. Everything is bounded:
 //! connections, their life, the head of a request. A request with a body is not read.
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::shadow::Shadow;
 use crate::listener::{self, Limits};
 use crate::metrics::Metrics;
 
@@ -39,7 +41,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// One reason for not being ready, or one thing worth knowing although ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// A stable word: `starting`, `draining`, `store`, `audit`, `acs_credential`.
+    /// A stable word: `starting`, `draining`, `store`, `audit`, `acs_credential`, `acs_key`.
     pub code: &'static str,
     /// For people.
     pub message: String,
@@ -64,7 +66,7 @@ struct Facts {
     store: Option<String>,
     audit: Option<String>,
     audit_closes: bool,
-    credential_refused: bool,
+    credential: Option<Reason>,
 }
 
 impl Facts {
@@ -80,11 +82,7 @@ impl Facts {
         because(self.store.is_some(), "store", self.store.as_deref().unwrap_or_default());
         let audit = self.audit.as_deref().unwrap_or_default();
         because(self.audit.is_some() && self.audit_closes, "audit", audit);
-        let mut notes = Vec::new();
-        if self.credential_refused {
-            let message = "ACS refuses the broker's credential: no new tokens; mend acs.connection_string";
-            notes.push(Reason { code: "acs_credential", message: message.into() });
-        }
+        let mut notes: Vec<_> = self.credential.iter().cloned().collect();
         if self.audit.is_some() && !self.audit_closes {
             notes.push(Reason { code: "audit", message: audit.into() });
         }
@@ -130,9 +128,9 @@ impl Readiness {
         self.change(|facts| (facts.audit, facts.audit_closes) = (problem, closes));
     }
 
-    /// Whether ACS refuses the broker's credential.
-    pub fn credential_refused(&self, yes: bool) {
-        self.change(|facts| facts.credential_refused = yes);
+    /// What is wrong with the broker's credential towards ACS, if anything.
+    pub fn credential(&self, problem: Option<Reason>) {
+        self.change(|facts| facts.credential = problem);
     }
 
     fn change(&self, change: impl FnOnce(&mut Facts)) {
@@ -156,18 +154,30 @@ impl Readiness {
     }
 }
 
+/// A page that is made when it is asked for.
+pub type Page = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+/// What the endpoint shows.
 #[derive(Clone)]
-struct Shown {
-    metrics: Metrics,
-    readiness: Readiness,
+pub struct Shown {
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Whether traffic is welcome.
+    pub readiness: Readiness,
+    /// What `/rotation` shows.
+    pub rotation: Page,
+    /// What shadow mode has seen, while it is on.
+    pub shadow: Option<Arc<Shadow>>,
 }
 
-fn router(metrics: Metrics, readiness: Readiness) -> Router {
+fn router(shown: Shown) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
-        .with_state(Shown { metrics, readiness })
+        .route("/rotation", get(rotated))
+        .route("/policy/seen", get(policy_seen))
+        .with_state(shown)
 }
 
 async fn readyz(State(shown): State<Shown>) -> Response {
@@ -176,19 +186,28 @@ async fn readyz(State(shown): State<Shown>) -> Response {
     (status, Json(report)).into_response()
 }
 
+async fn rotated(State(shown): State<Shown>) -> Response {
+    Json((shown.rotation)()).into_response()
+}
+
 async fn render(State(shown): State<Shown>) -> Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, OPEN_METRICS)], shown.metrics.render()).into_response()
 }
 
+/// The policy that allows just what callers have used.
+async fn policy_seen(State(shown): State<Shown>) -> Response {
+    match &shown.shadow {
+        Some(shadow) => {
+            ([(header::CONTENT_TYPE, "application/toml; charset=utf-8")], shadow.policy()).into_response()
+        }
+        None => (StatusCode::NOT_FOUND, "auth.shadow is off\n").into_response(),
+    }
+}
+
 /// Serves until `shutdown`, then lets answers under way finish.
-pub async fn serve(
-    listener: TcpListener,
-    metrics: Metrics,
-    readiness: Readiness,
-    shutdown: CancellationToken,
-) {
-    let service = TowerToHyperService::new(router(metrics, readiness));
+pub async fn serve(listener: TcpListener, shown: Shown, shutdown: CancellationToken) {
+    let service = TowerToHyperService::new(router(shown));
     let limits = Limits {
         connections: MAX_CONNECTIONS,
         head: HEAD_TIMEOUT,
@@ -217,7 +236,9 @@ mod tests {
         let (address, readiness, metrics) =
             (listener.local_addr().unwrap(), Readiness::new(), Metrics::new());
         let stop = CancellationToken::new();
-        tokio::spawn(serve(listener, metrics.clone(), readiness.clone(), stop.clone()));
+        let rotation: Page = Arc::new(|| serde_json::json!({ "safe": true }));
+        let shown = Shown { metrics: metrics.clone(), readiness: readiness.clone(), rotation, shadow: None };
+        tokio::spawn(serve(listener, shown, stop.clone()));
         Admin { address, readiness, metrics, _stop: stop.drop_guard() }
     }
 
@@ -259,9 +280,15 @@ mod tests {
     async fn a_refused_credential_is_told_but_keeps_the_replica_ready() {
         let admin = start().await;
         admin.readiness.started();
-        admin.readiness.credential_refused(true);
+        admin.readiness.credential(Some(Reason { code: "acs_credential", message: "refused".into() }));
         let answer = admin.get("/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("acs_credential"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_rotation_is_shown_as_json() {
+        let answer = start().await.get("/rotation").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(r#"{"safe":true}"#), "{answer}");
     }
 
     #[tokio::test]

@@ -8,6 +8,9 @@ pub mod retry;
 pub mod secret;
 pub mod telemetry;
 
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
+
 pub mod metrics;
 pub mod reload;
 

@@ -39,6 +39,12 @@ struct WhatLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShadowLabels {
+    rpc: &'static str,
+    permission: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BucketLabels {
     bucket: &'static str,
 }
@@ -54,6 +60,12 @@ struct RpcLabels {
 struct OperationLabels {
     operation: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnopenedLabels {
+    kind: &'static str,
+    why: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,19 +92,28 @@ pub struct Metrics {
     registry: Arc<Registry>,
     rpcs: Timings<RpcLabels>,
     rpcs_in_flight: Gauge,
+    connections_open: Gauge,
+    connections_ended: Family<ReasonLabels, Counter>,
     errors: Family<ReasonLabels, Counter>,
     token_decisions: Family<OutcomeLabels, Counter>,
     surplus_identities: Family<OutcomeLabels, Counter>,
     upstream: Timings<OperationLabels>,
     store: Timings<OperationLabels>,
     store_available: Gauge<f64, AtomicU64>,
+    store_unopened: Family<UnopenedLabels, Counter>,
     credential_refused: Gauge,
+    tokens_of_other_keys: Gauge,
+    tokens_reissued: Counter,
     messages: Family<MessageLabels, Counter>,
     budget_remaining: Family<BucketLabels, Gauge>,
     webhook_requests: Family<OutcomeLabels, Counter>,
     webhook_events: Family<EventLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     reload_failed: Family<WhatLabels, Gauge>,
+    shadow_refusals: Family<ShadowLabels, Counter>,
+    bearer_tokens: Family<OutcomeLabels, Counter>,
+    jwks_fetches: Family<OutcomeLabels, Counter>,
+    jwks_failing: Gauge,
     audit_records: Counter,
     audit_lost: Counter,
     audit_available: Gauge,
@@ -119,6 +140,18 @@ impl Metrics {
         let own = registry.sub_registry_with_prefix("acs_broker");
         let rpcs_in_flight = Gauge::default();
         own.register("rpcs_in_flight", "RPCs that are being worked on", rpcs_in_flight.clone());
+        let connections_open = Gauge::default();
+        own.register(
+            "connections_open",
+            "Connections of the gRPC port, those that still begin among them",
+            connections_open.clone(),
+        );
+        let connections_ended = Family::default();
+        own.register(
+            "connections_ended",
+            "Connections the broker refused or ended: peer_limit, crowded_out, tls, not_http2, slow, age, idle, certificate",
+            connections_ended.clone(),
+        );
         let errors = Family::default();
         own.register("errors", "Errors answered to callers, by reason (docs/errors.md)", errors.clone());
         let token_decisions = Family::default();
@@ -154,11 +187,30 @@ impl Metrics {
             store_available.clone(),
         );
         store_available.set(1.0);
+        let store_unopened = Family::default();
+        own.register(
+            "store_unopened",
+            "What the store holds and nobody can open, by kind (token, message, event, outcome) and why: no_key, \
+             damaged, plain (see docs/operations.md)",
+            store_unopened.clone(),
+        );
         let credential_refused = Gauge::default();
         own.register(
             "acs_credential_refused",
             "1 while ACS refuses the broker's credential, else 0; page somebody",
             credential_refused.clone(),
+        );
+        let tokens_of_other_keys = Gauge::default();
+        own.register(
+            "tokens_of_other_keys",
+            "Cached tokens of other keys than the one in use, after the last walk over them (docs/operations.md)",
+            tokens_of_other_keys.clone(),
+        );
+        let tokens_reissued = Counter::default();
+        own.register(
+            "tokens_reissued",
+            "Cached tokens of other keys that were replaced by such a walk",
+            tokens_reissued.clone(),
         );
         let messages = Family::default();
         own.register(
@@ -196,6 +248,30 @@ impl Metrics {
             "1 while a file cannot be used and what was read before stays in force, else 0",
             reload_failed.clone(),
         );
+        let shadow_refusals = Family::default();
+        own.register(
+            "shadow_refusals",
+            "What the policy would refuse if auth.shadow were off, by RPC and kind of permission; `caller` is the caller itself",
+            shadow_refusals.clone(),
+        );
+        let bearer_tokens = Family::default();
+        own.register(
+            "bearer_tokens",
+            "Bearer tokens judged, by outcome: verified, known (verified before), or why they were refused",
+            bearer_tokens.clone(),
+        );
+        let jwks_fetches = Family::default();
+        own.register(
+            "jwks_fetches",
+            "Fetches of an issuer's keys, by outcome: ok, failed",
+            jwks_fetches.clone(),
+        );
+        let jwks_failing = Gauge::default();
+        own.register(
+            "jwks_failing",
+            "Sources of issuers' keys that could not be fetched the last time; page somebody within a day",
+            jwks_failing.clone(),
+        );
         let audit_records = Counter::default();
         own.register("audit_records", "Audit records written", audit_records.clone());
         let audit_lost = Counter::default();
@@ -217,19 +293,28 @@ impl Metrics {
             registry: Arc::new(registry),
             rpcs,
             rpcs_in_flight,
+            connections_open,
+            connections_ended,
             errors,
             token_decisions,
             surplus_identities,
             upstream,
             store,
             store_available,
+            store_unopened,
             credential_refused,
+            tokens_of_other_keys,
+            tokens_reissued,
             messages,
             budget_remaining,
             webhook_requests,
             webhook_events,
             reloads,
             reload_failed,
+            shadow_refusals,
+            bearer_tokens,
+            jwks_fetches,
+            jwks_failing,
             audit_records,
             audit_lost,
             audit_available,
@@ -248,6 +333,21 @@ impl Metrics {
         let labels =
             RpcLabels { rpc_system_name: "grpc", rpc_method: method, rpc_response_status_code: code };
         self.rpcs.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        self.connections_open.inc();
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&self) {
+        self.connections_open.dec();
+    }
+
+    /// A connection was refused, or is asked to end before its peer wanted it.
+    pub fn connection_ended(&self, reason: &'static str) {
+        self.connections_ended.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// An error went to a caller.
@@ -280,6 +380,11 @@ impl Metrics {
         self.store_available.set(if yes { 1.0 } else { 0.0 });
     }
 
+    /// Something in the store did not open.
+    pub fn store_unopened(&self, kind: &'static str, why: &'static str) {
+        self.store_unopened.get_or_create(&UnopenedLabels { kind, why }).inc();
+    }
+
     /// Whether ACS refuses the credential.
     pub fn credential_refused(&self, yes: bool) {
         self.credential_refused.set(i64::from(yes));
@@ -288,6 +393,16 @@ impl Metrics {
     /// Whether ACS refuses the credential, as last said.
     pub fn is_credential_refused(&self) -> bool {
         self.credential_refused.get() != 0
+    }
+
+    /// How many cached tokens of other keys than the one in use are left.
+    pub fn tokens_of_other_keys(&self, count: u64) {
+        self.tokens_of_other_keys.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A cached token of another key was replaced.
+    pub fn token_reissued(&self) {
+        self.tokens_reissued.inc();
     }
 
     /// ACS told the outcome of a message.
@@ -333,6 +448,26 @@ impl Metrics {
         self.reload_failed.get_or_create(&WhatLabels { what }).set(i64::from(!well));
     }
 
+    /// Shadow mode let something in that would be refused.
+    pub fn shadow_refusal(&self, rpc: &'static str, permission: &'static str) {
+        self.shadow_refusals.get_or_create(&ShadowLabels { rpc, permission }).inc();
+    }
+
+    /// A bearer token was judged.
+    pub fn bearer_token(&self, outcome: &'static str) {
+        self.bearer_tokens.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A fetch of an issuer's keys ended.
+    pub fn jwks_fetch(&self, outcome: &'static str) {
+        self.jwks_fetches.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// So many more sources of keys fail.
+    pub fn jwks_failing(&self, more: i64) {
+        self.jwks_failing.inc_by(more);
+    }
+
     /// All metrics in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -376,16 +511,21 @@ mod tests {
         let metrics = Metrics::new();
         metrics.rpc_started();
         metrics.rpc_finished("m", "OK", Duration::ZERO);
+        metrics.connection_ended("r");
         metrics.error("r");
         metrics.token_decision("o");
         metrics.surplus_identity("o");
         metrics.upstream_call("o", "o", Duration::ZERO);
         metrics.store_command("o", "o", Duration::ZERO);
+        metrics.store_unopened("k", "w");
         metrics.message("c", "s");
         metrics.budget("b", 1);
         metrics.webhook_request("o");
         metrics.webhook_event("k", "o");
         metrics.reloaded("w", true);
+        metrics.shadow_refusal("r", "p");
+        metrics.bearer_token("o");
+        metrics.jwks_fetch("o");
         let text = metrics.render();
         let mut page = String::from(
             "# Metrics\n\n<!-- Generated from src/metrics.rs by a test. Rewrite it with: \

@@ -105,7 +105,7 @@ fn digest(read: &Result<Vec<Vec<u8>>, String>) -> [u8; 32] {
     sha.finalize().into()
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
+pub(crate) fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
     let cannot = |error: std::io::Error| format!("{} cannot be read ({})", path.display(), error.kind());
     // Opening a pipe that nobody writes to would wait for ever.
     if !std::fs::metadata(path).map_err(cannot)?.is_file() {

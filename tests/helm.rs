@@ -76,6 +76,8 @@ fn a_typo_in_values_is_refused_by_its_name() {
         "auth.allowOffLoopbak=true",
         "store.redis.ulr=redis://r",
         "webhook.enable=true",
+        "tls.existingSecrte=x",
+        "config.mesh.haeder=xfcc",
         "config.messages.retentoin=1d",
         "store.embedded.persistence.sise=1Gi",
         "config.tokens.flor=20m",
@@ -106,6 +108,9 @@ fn a_typo_in_values_is_refused_by_its_name() {
 fn a_value_out_of_range_is_refused_by_its_name() {
     for (wrong, named) in [
         ("auth.mode=none", "auth.mode"),
+        ("tls.clientCertificate=maybe", "tls.clientCertificate"),
+        ("config.mesh.header=any", "config.mesh.header"),
+        ("config.server.max_header_bytes=1", "config.server.max_header_bytes"),
         ("store.backend=postgres", "store.backend"),
         ("store.redis.url=http://redis", "store.redis.url"),
         ("image.digest=sha256:12", "image.digest"),
@@ -144,6 +149,15 @@ fn combinations_that_cannot_work_are_refused_with_the_mend() {
         ("redis-url", "shutdown.terminationGracePeriodSeconds=25", "must be longer than drainSeconds"),
         ("autoscaled", "autoscaling.minReplicas=31", "autoscaling.minReplicas: is more than maxReplicas"),
         ("redis-url", "ports.admin=50051", "ports: grpc and admin must differ"),
+        ("policy", "auth.policy=", "auth.policy: mode policy needs one"),
+        (
+            "policy",
+            "auth.existingPolicyConfigMap=x",
+            "auth.existingPolicyConfigMap: and auth.policy are both set",
+        ),
+        ("policy", "auth.allowOffLoopback=false", "auth.shadow: lets in whom the policy would refuse"),
+        ("tls", "tls.existingSecret=", "tls.existingSecret: name the Secret"),
+        ("tls", "ports.probe=50051", "ports: probe must differ from grpc and admin"),
         ("webhook", "webhook.existingSecret=", "webhook.existingSecret: name the Secret"),
         ("webhook", "ports.webhook=8081", "ports: webhook must differ from grpc and admin"),
     ] {
@@ -262,8 +276,15 @@ const DECIDED_BY_THE_CHART: &[&str] = &[
     "audit.key",
     "auth.allow_off_loopback",
     "auth.mode",
+    "auth.policy_file",
+    "auth.shadow",
     "server.address",
     "server.drain_timeout",
+    "server.probe_address",
+    "server.tls.cert_file",
+    "server.tls.client_ca_file",
+    "server.tls.client_certificate",
+    "server.tls.key_file",
     "store.backend",
     "store.embedded.path",
     "store.redis.password",
@@ -287,6 +308,7 @@ fn the_chart_offers_every_setting_of_the_broker() {
     for (section, keys) in sections {
         let section = match section.as_str() {
             "redis" => "store.redis",
+            "mesh" => "auth.mesh",
             "sms" => "messages.sms",
             "email" => "messages.email",
             section => section,
@@ -349,6 +371,23 @@ async fn the_rendered_process_answers_its_own_probes_on_the_embedded_store() {
 }
 
 #[tokio::test]
+async fn the_rendered_process_speaks_tls_to_callers_and_plain_text_to_probes_alone() {
+    let redis = RedisServer::start();
+    let url = format!("store.redis.url={}", redis.url());
+    let values = ["--values", "tests/helm/values/tls.yaml", "--set", &url];
+    let mut pod = Pod::start(&values, "unused", "unused").await;
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        pod.passes(probe).await;
+    }
+    let test = pod.helm_test();
+    assert!(test.0, "helm test fails: {}", test.1);
+    let (plain, over_tls) = (pod.healthcheck("http", &[]), pod.healthcheck("https", &["--ca", "tls.crt"]));
+    assert!(!plain.0, "the API answers in plain text: {}", plain.1);
+    assert!(over_tls.0, "{}", over_tls.1);
+    pod.stops_when_told().await;
+}
+
+#[tokio::test]
 async fn the_rendered_process_takes_events_of_those_who_know_the_secret() {
     let redis = RedisServer::start();
     let url = format!("store.redis.url={}", redis.url());
@@ -359,6 +398,31 @@ async fn the_rendered_process_takes_events_of_those_who_know_the_secret() {
     assert!(without.starts_with("HTTP/1.1 401"), "{without}");
     let with = pod.posts("known to Event Grid alone").await;
     assert!(with.starts_with("HTTP/1.1 200"), "{with}");
+    pod.stops_when_told().await;
+}
+
+#[test]
+fn a_change_of_the_policy_reaches_running_pods_and_restarts_none() {
+    let values = ["--values", "tests/helm/values/policy.yaml"];
+    let before = template(&values).unwrap();
+    let after = template(&[&values[..], &["--set", "auth.policy=# nobody"]].concat()).unwrap();
+    assert_ne!(before.file("policy.toml"), after.file("policy.toml"));
+    assert_eq!(before.one("Deployment"), after.one("Deployment"));
+    let own = ["--set", "auth.policy=,auth.existingPolicyConfigMap=ours"];
+    let own = template(&[&values[..], &own].concat()).unwrap();
+    assert!(own.file("policy.toml").is_none(), "an existing one is used, not made");
+    assert!(own.one("Deployment").to_string().contains("\"name\":\"ours\""));
+}
+
+#[tokio::test]
+async fn the_rendered_process_serves_with_its_policy() {
+    let redis = RedisServer::start();
+    let url = format!("store.redis.url={}", redis.url());
+    let values = ["--values", "tests/helm/values/policy.yaml", "--set", &url];
+    let mut pod = Pod::start(&values, "unused", "unused").await;
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        pod.passes(probe).await;
+    }
     pod.stops_when_told().await;
 }
 

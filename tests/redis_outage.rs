@@ -24,7 +24,7 @@ use acs_broker::broker::types::{
 use acs_broker::clock::{Clock as _, SystemClock, Timestamp};
 use acs_broker::metrics::Metrics;
 use acs_broker::secret::Secret;
-use acs_broker::store::redis;
+use acs_broker::store::{Vault, redis};
 
 use redis_server::RedisServer;
 
@@ -40,7 +40,10 @@ const LONGEST_CALL: Duration = Duration::from_millis(3 * 100 + 250);
 async fn replica(server: &RedisServer) -> Stores {
     let settings = redis::Settings { timeout: TIMEOUT, ..redis::Settings::default() };
     let url = Secret::new(server.url());
-    redis::open(&settings, url, Secret::new(""), Arc::new(SystemClock), Metrics::new()).await.unwrap().core
+    redis::open(&settings, url, Secret::new(""), Vault::plain(), Arc::new(SystemClock), Metrics::new())
+        .await
+        .unwrap()
+        .core
 }
 
 fn user(number: usize) -> UserId {

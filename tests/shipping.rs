@@ -175,11 +175,72 @@ fn ci_runs_what_a_developer_runs() {
     }
 }
 
+#[test]
+fn every_dependency_is_locked_and_from_the_one_registry() {
+    for (lock, own) in [("Cargo.lock", 1), ("fuzz/Cargo.lock", 2)] {
+        let lock: toml::Table = project(lock).parse().unwrap();
+        let packages = lock["package"].as_array().unwrap();
+        assert!(packages.len() > 100, "the list is read");
+        let of =
+            |package: &toml::Value, key: &str| package.get(key).and_then(|v| v.as_str().map(str::to_owned));
+        let ours = packages.iter().filter(|package| of(package, "source").is_none()).count();
+        assert_eq!(ours, own, "a package without a source is one of this repository");
+        for package in packages {
+            let name = of(package, "name").unwrap();
+            let Some(source) = of(package, "source") else { continue };
+            assert_eq!(source, "registry+https://github.com/rust-lang/crates.io-index", "{name}");
+            assert!(of(package, "checksum").is_some_and(|sum| sum.len() == 64), "{name}");
+            assert!(!["rsa", "openssl-sys", "aws-lc-sys", "native-tls"].contains(&name.as_str()), "{name}");
+        }
+    }
+}
+
+/// The tests that the lines of the threat model name, line by line: file and name.
+fn shown_by() -> Vec<(String, Vec<(String, String)>)> {
+    let text = project("SECURITY.md");
+    let (_, table) = text.split_once("\n## Threats\n").unwrap();
+    let lines = table.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    lines
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+            assert_eq!(cells.len(), 3, "three cells: {line}");
+            let named = cells[2].split('`').skip(1).step_by(2);
+            let named = named.map(|name| name.split_once("::").unwrap_or_else(|| panic!("no test: {name}")));
+            let named = named.map(|(file, test)| (file.to_owned(), test.to_owned())).collect();
+            (cells[0].trim().to_owned(), named)
+        })
+        .collect()
+}
+
+#[test]
+fn every_line_of_the_threat_model_names_tests_that_are_there() {
+    let lines = shown_by();
+    assert!(lines.len() >= 20, "the table is read");
+    let mut missing = Vec::new();
+    for (threat, tests) in lines {
+        assert!(!tests.is_empty(), "no test shows: {threat}");
+        for (file, test) in tests {
+            let text = std::fs::read_to_string(root().join(&file)).unwrap_or_default();
+            let declared = format!("fn {test}(");
+            // The attribute stands on one of the lines above; in `proptest!` likewise.
+            let is_test = text.split(&declared).next().is_some_and(|before| {
+                let above = before.lines().rev().take(6).collect::<String>();
+                before.len() < text.len() && (above.contains("#[test]") || above.contains("#[tokio::test"))
+            });
+            if !is_test {
+                missing.push(format!("{file}::{test}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "SECURITY.md names tests that are not there: {missing:#?}");
+}
+
 #[cfg(unix)]
 #[test]
 fn scripts_can_be_run() {
     use std::os::unix::fs::PermissionsExt;
-    for script in [".ci/run", "scripts/tools.sh"] {
+    for script in [".ci/run", "scripts/fuzz.sh", "scripts/tools.sh"] {
         let mode = std::fs::metadata(root().join(script)).unwrap().permissions().mode();
         assert!(mode & 0o111 != 0, "{script} is not executable");
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use acs_broker::acs;
 use acs_broker::clock::{Clock, SystemClock};
+use acs_broker::config;
 use acs_broker::grpc::proto::v1;
 use acs_broker::secret::Secret;
 use tonic::{Request, Response, Status};
@@ -106,16 +107,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let scopes = vec![v1::Scope::Chat as i32];
     let wish = v1::IssueTokenRequest { user_id: "bench".into(), scopes, ..Default::default() };
     let token = TokenServiceClient::connect(broker).await?.issue_token(wish).await?.into_inner().token;
-    let settings = acs::Settings {
-        connection_string: Secret::new(""),
-        connection_string_file: None,
-        ca_file: None,
-        timeout: Duration::from_secs(8),
-        attempt_timeout: Duration::from_secs(3),
-        attempts: 3,
-        max_concurrency: 128,
-        custom_id: acs::CustomId::Off,
+    let file = [("ACS_BROKER__ACS__CONNECTION_STRING".to_owned(), resource.clone())].into();
+    let inputs = config::Inputs {
+        purpose: config::Purpose::Serve,
+        presumed: &[],
+        file: None,
+        environment: &file,
+        flags: &[],
     };
+    let settings = config::load(&inputs).map_err(|problems| problems.to_string())?.acs;
     let client =
         acs::Client::new(&settings, acs::ConnectionString::parse(&resource)?, Arc::new(SystemClock))?;
     let bare = Bare { client, token: Secret::new(token) };

@@ -1,11 +1,13 @@
 //! Fills a broker's cache for `bench/load`: issues one chat token to each of N users, a bounded number at a time.
 //!
-//! Arguments: the broker's URL and N. Fails on the first error; says nothing else.
+//! Arguments: the broker's URL, N, and for https:// a PEM file of the authority to trust. Fails on the first error; says
+//! nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use acs_broker::grpc::proto::v1;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use v1::token_service_client::TokenServiceClient;
 
 #[tokio::main]
@@ -13,7 +15,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let broker = arguments.next().ok_or("usage: fill BROKER_URL N")?;
     let users: u64 = arguments.next().ok_or("usage: fill BROKER_URL N")?.parse()?;
-    let client = TokenServiceClient::connect(broker).await?;
+    let mut endpoint = Endpoint::from_shared(broker)?;
+    if let Some(authority) = arguments.next() {
+        let authority = Certificate::from_pem(std::fs::read(authority)?);
+        endpoint = endpoint.tls_config(ClientTlsConfig::new().ca_certificate(authority))?;
+    }
+    let client = TokenServiceClient::new(endpoint.connect().await?);
     let next = Arc::new(AtomicU64::new(0));
     let workers: Vec<_> = (0..64)
         .map(|_| {

@@ -18,12 +18,18 @@ const MAX_BYTES: usize = 8192;
 /// Where an ACS resource is and the key that signs requests to it.
 #[derive(Clone)]
 pub struct ConnectionString {
+    endpoint: Endpoint,
+    access_key: SecretSlice<u8>,
+}
+
+/// Where an ACS resource is. No secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
     /// `https://host[:port]`, without a trailing slash.
     base: String,
     /// `host[:port]`, the port only if it is not the scheme's own: what the `Host` header says and the signature covers.
     authority: String,
     loopback: bool,
-    access_key: SecretSlice<u8>,
 }
 
 /// What is wrong with a connection string, and the mend.
@@ -85,6 +91,21 @@ pub enum ConnectionStringError {
     AccessKeyNotBase64,
 }
 
+impl ConnectionStringError {
+    /// The same of an endpoint that stands alone.
+    pub(crate) fn of_endpoint(self) -> String {
+        match self {
+            Self::Empty | Self::EndpointEmpty => {
+                "is not set; write https://<resource>.communication.azure.com".to_owned()
+            }
+            other => other
+                .to_string()
+                .replace("has an endpoint", "is an endpoint")
+                .replace("endpoint=https", "https"),
+        }
+    }
+}
+
 impl ConnectionString {
     /// Reads a connection string.
     pub fn parse(text: &str) -> Result<Self, ConnectionStringError> {
@@ -112,33 +133,18 @@ impl ConnectionString {
                 return Err(Wrong::AccessKeyTwice);
             }
         }
-        let (base, authority, loopback) = read_endpoint(endpoint.ok_or(Wrong::EndpointMissing)?)?;
+        let endpoint = Endpoint::parse(endpoint.ok_or(Wrong::EndpointMissing)?)?;
         let access_key = match access_key {
             None => return Err(Wrong::AccessKeyMissing),
             Some("") => return Err(Wrong::AccessKeyEmpty),
             Some(key) => STANDARD.decode(key).map_err(|_| Wrong::AccessKeyNotBase64)?.into(),
         };
-        Ok(Self { base, authority, loopback, access_key })
+        Ok(Self { endpoint, access_key })
     }
 
-    /// `https://host[:port]` without a trailing slash. No secret.
-    pub fn endpoint(&self) -> &str {
-        &self.base
-    }
-
-    /// `host[:port]` as requests name it and signatures cover it.
-    pub(crate) fn authority(&self) -> &str {
-        &self.authority
-    }
-
-    /// Whether the endpoint is on this machine.
-    pub(crate) fn is_loopback(&self) -> bool {
-        self.loopback
-    }
-
-    /// Whether requests are encrypted.
-    pub(crate) fn is_https(&self) -> bool {
-        self.base.starts_with("https://")
+    /// Where the resource is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// The decoded key, for signing and for fingerprints of it.
@@ -147,8 +153,34 @@ impl ConnectionString {
     }
 }
 
-/// Reads an endpoint into its base URL, its authority, and whether it is loopback.
-fn read_endpoint(text: &str) -> Result<(String, String, bool), ConnectionStringError> {
+impl Endpoint {
+    /// Reads an endpoint: `https://<host>[:port]`, slashes after it do no harm. On this machine `http://` will do.
+    pub fn parse(text: &str) -> Result<Self, ConnectionStringError> {
+        read_endpoint(text.trim())
+    }
+
+    /// `https://host[:port]` without a trailing slash.
+    pub fn as_str(&self) -> &str {
+        &self.base
+    }
+
+    /// `host[:port]` as requests name it and signatures cover it.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Whether it is on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.loopback
+    }
+
+    /// Whether requests are encrypted.
+    pub(crate) fn is_https(&self) -> bool {
+        self.base.starts_with("https://")
+    }
+}
+
+fn read_endpoint(text: &str) -> Result<Endpoint, ConnectionStringError> {
     use ConnectionStringError as Wrong;
     if text.is_empty() {
         return Err(Wrong::EndpointEmpty);
@@ -182,7 +214,7 @@ fn read_endpoint(text: &str) -> Result<(String, String, bool), ConnectionStringE
         None => host.to_string(),
         Some(port) => format!("{host}:{port}"),
     };
-    Ok((format!("{}://{authority}", url.scheme()), authority, loopback))
+    Ok(Endpoint { base: format!("{}://{authority}", url.scheme()), authority, loopback })
 }
 
 fn is_loopback_v4(address: Ipv4Addr) -> bool {
@@ -195,7 +227,7 @@ fn is_loopback_v6(address: Ipv6Addr) -> bool {
 
 impl fmt::Debug for ConnectionString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ConnectionString({}, access key <set>)", self.base)
+        write!(f, "ConnectionString({}, access key <set>)", self.endpoint.base)
     }
 }
 
@@ -223,10 +255,10 @@ mod tests {
             "endpoint=HTTPS://contoso.communication.azure.com/;accesskey=KEY",
         ] {
             let parsed = parse(text).unwrap_or_else(|wrong| panic!("{text}: {wrong}"));
-            assert_eq!(parsed.endpoint(), "https://contoso.communication.azure.com", "{text}");
-            assert_eq!(parsed.authority(), "contoso.communication.azure.com", "{text}");
+            assert_eq!(parsed.endpoint().as_str(), "https://contoso.communication.azure.com", "{text}");
+            assert_eq!(parsed.endpoint().authority(), "contoso.communication.azure.com", "{text}");
             assert_eq!(parsed.access_key(), (0..32).collect::<Vec<u8>>(), "{text}");
-            assert!(parsed.is_https() && !parsed.is_loopback());
+            assert!(parsed.endpoint().is_https() && !parsed.endpoint().is_loopback());
         }
     }
 
@@ -241,8 +273,8 @@ mod tests {
             ("127.0.0.1:80", "127.0.0.1"),
         ] {
             let parsed = parse(&format!("endpoint=http://{host}/;accesskey=KEY")).unwrap();
-            assert_eq!(parsed.authority(), authority);
-            assert!(parsed.is_loopback() && !parsed.is_https(), "{host}");
+            assert_eq!(parsed.endpoint().authority(), authority);
+            assert!(parsed.endpoint().is_loopback() && !parsed.endpoint().is_https(), "{host}");
         }
         for host in ["contoso.communication.azure.com", "10.0.0.1", "[2001:db8::1]", "localhost.example.com"]
         {
@@ -327,8 +359,8 @@ mod tests {
             let (endpoint, access) = (format!("endpoint=https://{authority}/"), format!("accesskey={}", STANDARD.encode(&key)));
             let (first, second) = if swapped { (&access, &endpoint) } else { (&endpoint, &access) };
             let parsed = ConnectionString::parse(&format!("{first};{second}{}", if trailing { ";" } else { "" })).unwrap();
-            prop_assert_eq!(parsed.authority(), &authority);
-            prop_assert_eq!(parsed.endpoint(), format!("https://{authority}"));
+            prop_assert_eq!(parsed.endpoint().authority(), &authority);
+            prop_assert_eq!(parsed.endpoint().as_str(), format!("https://{authority}"));
             prop_assert_eq!(parsed.access_key(), key);
         }
     }

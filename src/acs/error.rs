@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::connection_string::ConnectionStringError;
+
 /// A cause, for the log.
 pub(super) type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -155,6 +157,26 @@ pub(super) struct Fixed(pub &'static str);
 /// Why a client could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    /// A connection string is none.
+    #[error("{key} {problem}")]
+    ConnectionString {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong.
+        problem: ConnectionStringError,
+    },
+    /// Two keys must be keys of one resource.
+    #[error("{key} is of another ACS resource than the one in use")]
+    OtherResource {
+        /// The setting.
+        key: &'static str,
+    },
+    /// The endpoint is none.
+    #[error("acs.endpoint {problem}")]
+    Endpoint {
+        /// What is wrong.
+        problem: String,
+    },
     /// The CA file cannot be read.
     #[error("acs.ca_file {path} cannot be read: {problem}")]
     CaFileUnreadable {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::error::{Class, Detail, Error, Source};
+use super::credential::ring::{Blame, Refusal};
+use super::error::{Class, Detail, Error, Fixed, Source};
 use super::fault::Fault;
 use super::pipeline::{Call, Proof};
 
@@ -15,6 +16,8 @@ use super::pipeline::{Call, Proof};
 pub(super) enum Failure {
     /// Nothing has left.
     NeverSent(Source),
+    /// Nothing has left, because ACS accepts none of the credentials.
+    NoCredential(Refusal),
     /// It left, or may have, and no whole answer came.
     PerhapsSent(Source),
     /// A success that cannot be used; asking again would bring the same.
@@ -29,6 +32,7 @@ impl Failure {
     pub(super) fn may_retry(&self, idempotent: bool, single: bool) -> bool {
         match self {
             Self::NeverSent(_) => true,
+            Self::NoCredential(_) => false,
             Self::PerhapsSent(_) => idempotent,
             Self::Unusable(..) => false,
             Self::Answered { status, .. } => match status.as_u16() {
@@ -44,7 +48,7 @@ impl Failure {
     pub(super) fn perhaps_done(&self) -> bool {
         match self {
             Self::PerhapsSent(_) | Self::Unusable(..) => true,
-            Self::NeverSent(_) => false,
+            Self::NeverSent(_) | Self::NoCredential(_) => false,
             Self::Answered { status, .. } => matches!(status.as_u16(), 408 | 500..=502 | 504..=599),
         }
     }
@@ -52,6 +56,7 @@ impl Failure {
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::NeverSent(_) => "never_sent",
+            Self::NoCredential(_) => "no_credential",
             Self::PerhapsSent(_) => "perhaps_sent",
             Self::Unusable(..) => "unusable",
             Self::Answered { .. } => "refused_or_failed",
@@ -65,7 +70,33 @@ impl Failure {
     pub(super) fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Answered { status, .. } | Self::Unusable(status, _) => Some(*status),
-            Self::NeverSent(_) | Self::PerhapsSent(_) => None,
+            Self::NeverSent(_) | Self::NoCredential(_) | Self::PerhapsSent(_) => None,
+        }
+    }
+
+    /// Whether the broker's own credential may be to blame, and how surely.
+    pub(super) fn blames(&self, call: &Call<'_>) -> Option<Blame> {
+        let Self::Answered { status, fault, retry_after } = self else { return None };
+        let code = fault.code.as_deref();
+        let refused = classify(*status, code, *retry_after) == Class::CredentialsRefused;
+        if !refused || matches!(call.proof, Proof::User(_)) {
+            return None;
+        }
+        // `Unauthorized` is also what an SMS sender gets that the resource does not own, and 403 may be about anything.
+        let surely = *status == StatusCode::UNAUTHORIZED && code != Some("Unauthorized");
+        Some(if surely { Blame::Surely } else { Blame::Perhaps })
+    }
+
+    /// What it says of the credential that signed.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::NoCredential(refusal) => Some(*refusal),
+            Self::Answered { status, fault, retry_after }
+                if classify(*status, fault.code.as_deref(), *retry_after) == Class::CredentialsRefused =>
+            {
+                Some(Refusal::Acs(status.as_u16()))
+            }
+            _ => None,
         }
     }
 
@@ -79,6 +110,10 @@ impl Failure {
     ) -> Error {
         let status = self.status().map(|status| status.as_u16());
         let (class, code, target, source) = match self {
+            Self::NoCredential(_) => {
+                let why = Fixed("ACS accepted none of the credentials a moment ago; it is probed every 10 s");
+                (Class::CredentialsRefused, None, None, Some(why.into()))
+            }
             Self::NeverSent(source) if !perhaps_done => (Class::NeverSent, None, None, Some(source)),
             Self::NeverSent(source) | Self::PerhapsSent(source) | Self::Unusable(_, source) => {
                 (Class::PerhapsSent, None, None, Some(source))

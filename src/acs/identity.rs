@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::body;
+use super::credential::Fingerprint;
 use super::error::Error;
 use super::pipeline::{Call, Pipeline};
 use crate::clock::Timestamp;
@@ -26,6 +27,8 @@ pub struct Token {
     pub secret: Secret,
     /// When it expires.
     pub expires_on: Timestamp,
+    /// The credential that issued it; a key's tokens die with the key.
+    pub issuer: Fingerprint,
 }
 
 /// A new identity.
@@ -104,6 +107,9 @@ impl IdentityOperations<'_> {
         let call = Call {
             body,
             private: &[custom_id.unwrap_or_default()],
+            // A gateway may say 503 of what was done behind it, and then a second one would be an orphan that nobody
+            // knows. With a custom id it would be the same identity again.
+            single: custom_id.is_none(),
             ..Call::new("create_identity", Method::POST, "/identities", version)
         };
         let answer = self.0.send(&call, deadline).await?;
@@ -115,7 +121,7 @@ impl IdentityOperations<'_> {
             // A token that was not asked for is not looked at; one that was asked for must be there.
             let token = match (first, body.access_token) {
                 (None, _) => None,
-                (Some(_), Some(token)) => Some(token.read()?),
+                (Some(_), Some(token)) => Some(token.read(answer.by)?),
                 (Some(_), None) => return Err("the first token is missing"),
             };
             Ok(Created { id, token })
@@ -141,7 +147,7 @@ impl IdentityOperations<'_> {
         };
         let answer = self.0.send(&call, deadline).await?;
         body::parse::<TokenBody>(&answer)
-            .and_then(TokenBody::read)
+            .and_then(|body| body.read(answer.by))
             .map_err(|problem| body::unusable(&call, answer, problem))
     }
 
@@ -172,12 +178,12 @@ impl IdentityOperations<'_> {
 }
 
 impl TokenBody {
-    fn read(self) -> Result<Token, &'static str> {
+    fn read(self, issuer: Fingerprint) -> Result<Token, &'static str> {
         if self.token.is_empty() {
             return Err("the token is empty");
         }
         let expires_on = body::time(&self.expires_on).ok_or("expiresOn is no time")?;
-        Ok(Token { secret: Secret::new(self.token), expires_on })
+        Ok(Token { secret: Secret::new(self.token), expires_on, issuer })
     }
 }
 

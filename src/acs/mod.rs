@@ -6,12 +6,16 @@
 mod body;
 mod chat;
 mod connection_string;
+mod credential;
 mod email;
 mod error;
 mod failure;
 mod fault;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod identity;
 mod pipeline;
+mod probe;
 mod signing;
 mod sms;
 #[cfg(test)]
@@ -24,13 +28,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
+use tokio::time::Instant;
 
 pub use self::chat::{
     ChatOperations, Message as ChatMessage, Page as ChatPage, Participant as ChatParticipant,
     Party as ChatParty, Range as ChatRange, Receipt as ReadReceipt, Refused as RefusedParticipant,
     Thread as ChatThread,
 };
-pub use self::connection_string::{ConnectionString, ConnectionStringError};
+pub use self::connection_string::{ConnectionString, ConnectionStringError, Endpoint};
+use self::credential::Credential;
+pub use self::credential::Fingerprint;
+use self::credential::entra::Principal;
+pub use self::credential::entra::{Settings as EntraSettings, SignIn};
+use self::credential::ring::Ring;
+pub use self::credential::ring::{Fate, Probed, Refusal, Standing};
 pub use self::email::{EmailOperations, Mail, MailAddress, MailAttachment, MailStatus};
 pub use self::error::{BuildError, Class, Error};
 pub use self::identity::{Created, IdentityOperations, Token};
@@ -49,6 +60,23 @@ pub struct Settings {
     /// The file that holds the connection string.
     #[serde(deserialize_with = "path")]
     pub connection_string_file: Option<PathBuf>,
+    /// The connection string with the resource's other key; empty if there is none.
+    #[serde(deserialize_with = "secret")]
+    pub secondary_connection_string: Secret,
+    /// The file that holds it.
+    #[serde(deserialize_with = "path")]
+    pub secondary_connection_string_file: Option<PathBuf>,
+    /// What the broker proves itself with.
+    pub credential: CredentialKind,
+    /// Where the resource is, if no connection string says so.
+    pub endpoint: String,
+    /// How long the credential in use may go unproven before it is probed.
+    #[serde(with = "crate::duration")]
+    pub check_every: Duration,
+    /// How many cached tokens of another key are replaced per second.
+    pub reissue_per_second: u32,
+    /// `[acs.entra]`.
+    pub entra: EntraSettings,
     /// A PEM file of authorities to trust beside the system's.
     #[serde(deserialize_with = "path")]
     pub ca_file: Option<PathBuf>,
@@ -78,11 +106,24 @@ pub enum CustomId {
     Plain,
 }
 
+/// What the broker proves itself with to ACS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CredentialKind {
+    /// An access key of the resource.
+    Key,
+    /// An identity of Entra.
+    Entra,
+}
+
 impl Settings {
     /// The settings that are out of range: key within `[acs]`, and what would be right.
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
+    pub fn problems(&self) -> Vec<(String, String)> {
         let minute = Duration::from_secs(60);
         let mut problems = Vec::new();
+        if !(Duration::from_secs(5)..=60 * minute).contains(&self.check_every) {
+            problems.push(("check_every", "must be from 5s to 1h".to_owned()));
+        }
         if !(Duration::from_millis(100)..=minute).contains(&self.timeout) {
             problems.push(("timeout", "must be from 100ms to 60s".to_owned()));
         }
@@ -97,6 +138,17 @@ impl Settings {
         }
         if !(1..=10_000).contains(&self.max_concurrency) {
             problems.push(("max_concurrency", "must be from 1 to 10000".to_owned()));
+        }
+        if !(1..=1000).contains(&self.reissue_per_second) {
+            problems.push(("reissue_per_second", "must be from 1 to 1000".to_owned()));
+        }
+        let mut problems: Vec<_> = problems.into_iter().map(|(key, what)| (key.to_owned(), what)).collect();
+        if self.credential == CredentialKind::Entra {
+            if let Err(wrong) = Endpoint::parse(&self.endpoint) {
+                problems.push(("endpoint".to_owned(), wrong.of_endpoint()));
+            }
+            let entra = self.entra.problems();
+            problems.extend(entra.into_iter().map(|(key, what)| (format!("entra.{key}"), what)));
         }
         problems
     }
@@ -116,13 +168,87 @@ fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error>
 pub struct Client(Arc<Pipeline>);
 
 impl Client {
-    /// A client; reads the authorities to trust, connects to nothing yet.
+    /// A client that proves itself as the settings say; reads the authorities to trust, connects to nothing yet.
+    pub fn from_settings(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, BuildError> {
+        if settings.credential == CredentialKind::Key {
+            let resource = ConnectionString::parse(settings.connection_string.expose())
+                .map_err(|problem| BuildError::ConnectionString { key: "acs.connection_string", problem })?;
+            return Self::new(settings, resource, clock);
+        }
+        let endpoint = Endpoint::parse(&settings.endpoint)
+            .map_err(|problem| BuildError::Endpoint { problem: problem.of_endpoint() })?;
+        let principal =
+            Principal::new(settings.entra.clone(), settings.ca_file.as_deref(), Arc::clone(&clock))?;
+        let ring = Ring::new(Credential::entra(principal), None, clock.now());
+        Pipeline::new(settings, endpoint, ring, clock).map(|pipeline| Self(Arc::new(pipeline)))
+    }
+
+    /// A client with the key of this connection string, and the settings' secondary one if there is one.
     pub fn new(
         settings: &Settings,
         resource: ConnectionString,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
-        Pipeline::new(settings, resource, clock).map(|pipeline| Self(Arc::new(pipeline)))
+        let second = other_key(&resource, settings.secondary_connection_string.expose())?;
+        let ring = Ring::new(Credential::key(&resource), second, clock.now());
+        Pipeline::new(settings, resource.endpoint().clone(), ring, clock)
+            .map(|pipeline| Self(Arc::new(pipeline)))
+    }
+
+    /// Takes new connection strings, as they are in their files now; an empty second one is none. The key in use stays
+    /// until a probe has shown another to be good. Says whether anything changed.
+    ///
+    /// # Errors
+    /// Says what is wrong with them; nothing has changed then. Another resource is not taken without a restart.
+    pub fn replace_keys(&self, first: &str, second: &str) -> Result<bool, BuildError> {
+        let key = "acs.connection_string";
+        let first = ConnectionString::parse(first)
+            .map_err(|problem| BuildError::ConnectionString { key, problem })?;
+        if first.endpoint() != &self.0.endpoint {
+            return Err(BuildError::OtherResource { key });
+        }
+        let second = other_key(&first, second)?;
+        Ok(self.0.ring.replace(Credential::key(&first), second, Instant::now()))
+    }
+
+    /// Does what is due for the credential: renews a token of Entra, probes. To be called every second or so; cheap when
+    /// nothing is due.
+    pub async fn tend(&self) {
+        self.0.tend().await;
+    }
+
+    /// Asks ACS about every credential by itself, whatever is in use: for a doctor. Nothing changes.
+    pub async fn examine_each(&self, deadline: Instant) -> Vec<(Fingerprint, Probed)> {
+        let mut seen = Vec::new();
+        for credential in self.0.ring.every() {
+            seen.push((credential.name, self.0.probe(&credential, deadline).await));
+        }
+        seen
+    }
+
+    /// Which credential is in use, and whether ACS accepts it.
+    pub fn standing(&self) -> Standing {
+        self.0.ring.standing()
+    }
+
+    /// What is known of the credential of that name, and so of the tokens it issued.
+    pub fn fate(&self, name: Fingerprint) -> Fate {
+        self.0.ring.fate(name)
+    }
+
+    /// How often the credential in use has changed.
+    pub fn credential_changes(&self) -> u64 {
+        self.0.ring.changes()
+    }
+
+    /// How far ACS's clock was ahead of ours when it last answered, in milliseconds.
+    pub fn skew(&self) -> Option<i64> {
+        self.0.skew()
+    }
+
+    /// Where the resource is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
     }
 
     /// The operations on identities and their tokens.
@@ -144,16 +270,25 @@ impl Client {
     pub fn chat<'a>(&'a self, token: &'a Secret) -> ChatOperations<'a> {
         ChatOperations { pipeline: &self.0, token }
     }
+}
 
-    /// The key that signs, for a fingerprint of it.
-    pub(crate) fn access_key(&self) -> &[u8] {
-        self.0.resource.access_key()
+/// The key of a second connection string, which must be of the same resource; none if the text is empty.
+fn other_key(first: &ConnectionString, second: &str) -> Result<Option<Credential>, BuildError> {
+    let key = "acs.secondary_connection_string";
+    if second.is_empty() {
+        return Ok(None);
     }
+    let second =
+        ConnectionString::parse(second).map_err(|problem| BuildError::ConnectionString { key, problem })?;
+    if second.endpoint() != first.endpoint() {
+        return Err(BuildError::OtherResource { key });
+    }
+    Ok(Some(Credential::key(&second)))
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("acs::Client").field(&self.0.resource).finish()
+        f.debug_tuple("acs::Client").field(&self.0.endpoint).finish()
     }
 }
 

@@ -1,12 +1,13 @@
 //! The way of a request to ACS and back, in stages: client request id → retry → sign → log → transport.
 //!
+//! A refused credential is examined by `probe`, once for all calls it struck, and each of them is then tried once more.
 //! One deadline covers all attempts and waits of a call. Each attempt is signed anew. The log gets method, path
 //! template, status, attempt and duration; never an id, a query beyond api-version, a header or a body.
 //! Only this file knows the HTTP client; the REST areas (`identity`, `sms`, `email`, `chat`) describe calls and read answers.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +18,10 @@ use reqwest::{Method, Response, Url};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::connection_string::ConnectionString;
+use super::connection_string::Endpoint;
+use super::credential::entra::NoToken;
+use super::credential::ring::{Next, Refusal, Ring};
+use super::credential::{Credential, Fingerprint, Kind};
 use super::error::{BuildError, Class, Detail, Error, Fixed, Source};
 use super::failure::Failure;
 use super::fault;
@@ -72,14 +76,14 @@ pub(super) struct Call<'a> {
 /// What shows ACS who asks.
 #[derive(Clone, Copy)]
 pub(super) enum Proof<'a> {
-    /// The signature of the resource's access key.
-    AccessKey,
+    /// The broker's own credential.
+    Own,
     /// A user's access token: what Chat wants, and nothing else.
     User(&'a Secret),
 }
 
 impl<'a> Call<'a> {
-    /// A call with a JSON body or none, signed with the access key.
+    /// A call with a JSON body or none, in the broker's own name.
     pub(super) const fn new(
         operation: &'static str,
         method: Method,
@@ -93,7 +97,7 @@ impl<'a> Call<'a> {
             ids: &[],
             query: &[],
             api_version,
-            proof: Proof::AccessKey,
+            proof: Proof::Own,
             headers: &[],
             body: Vec::new(),
             content_type: JSON,
@@ -112,26 +116,35 @@ pub(super) struct Answer {
     pub client_request_id: String,
     pub status: u16,
     pub attempts: u32,
+    /// The credential that ACS accepted.
+    pub by: Fingerprint,
 }
 
 /// The stages with what they need.
 pub(super) struct Pipeline {
     http: reqwest::Client,
-    pub(super) resource: ConnectionString,
-    plan: Plan,
+    pub(super) endpoint: Endpoint,
+    pub(super) ring: Ring,
+    /// Held by whoever examines the credentials, so that one does it for all.
+    pub(super) examining: tokio::sync::Mutex<()>,
+    pub(super) check_every: Duration,
+    pub(super) plan: Plan,
     permits: Semaphore,
     clock: Arc<dyn Clock>,
+    /// How far ACS's clock was ahead of ours when it last answered, in milliseconds; `i64::MIN` before.
+    skew: AtomicI64,
 }
 
 impl Pipeline {
     pub(super) fn new(
         settings: &Settings,
-        resource: ConnectionString,
+        endpoint: Endpoint,
+        ring: Ring,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
         // Always a finished configuration: without one reqwest falls back to a process-wide provider, and panics if
         // there is none, even for plain HTTP.
-        let tls = if resource.is_https() {
+        let tls = if endpoint.is_https() {
             tls::client_config(settings.ca_file.as_deref())?
         } else {
             tls::trusting_nobody()?
@@ -149,12 +162,15 @@ impl Pipeline {
             .pool_idle_timeout(IDLE);
         // Elsewhere the usual HTTPS_PROXY of the environment is honoured; an emulator on this machine is never
         // behind one.
-        if resource.is_loopback() {
+        if endpoint.is_loopback() {
             http = http.no_proxy();
         }
         Ok(Self {
             http: http.build().map_err(|error| BuildError::Http(Box::new(error)))?,
-            resource,
+            endpoint,
+            ring,
+            examining: tokio::sync::Mutex::new(()),
+            check_every: settings.check_every,
             plan: Plan {
                 attempts: settings.attempts,
                 per_attempt: settings.attempt_timeout,
@@ -162,6 +178,7 @@ impl Pipeline {
             },
             permits: Semaphore::new(settings.max_concurrency.min(Semaphore::MAX_PERMITS)),
             clock,
+            skew: AtomicI64::new(i64::MIN),
         })
     }
 
@@ -184,21 +201,36 @@ impl Pipeline {
             };
             return Err(detail.into());
         };
-        let (mut attempts, mut perhaps_done) = (0, false);
+        let (mut attempts, mut perhaps_done, mut examined) = (0, false, false);
         let failure = loop {
-            let failure = match self.attempt(call, &url, &client_request_id, attempts + 1, deadline).await {
-                Ok(Success { status, body, retry_after }) => {
-                    return Ok(Answer {
-                        body,
-                        retry_after,
-                        client_request_id,
-                        status,
-                        attempts: attempts + 1,
-                    });
-                }
-                Err(failure) => failure,
+            let signer = match self.signer(call, deadline).await {
+                Ok(signer) => signer,
+                Err(failure) => break failure,
             };
+            let signed = Instant::now();
+            let failure =
+                match self.attempt(call, &url, &client_request_id, attempts + 1, deadline, &signer).await {
+                    Ok(Success { status, body, retry_after }) => {
+                        self.ring.accepted(signer.name, signed);
+                        return Ok(Answer {
+                            body,
+                            retry_after,
+                            client_request_id,
+                            status,
+                            attempts: attempts + 1,
+                            by: signer.name,
+                        });
+                    }
+                    Err(failure) => failure,
+                };
             attempts += 1;
+            // A refused request was not done, whatever it is: it may be sent again.
+            if !examined && let Some(blame) = failure.blames(call) {
+                examined = true;
+                if self.examine(signer.name, signed, blame, deadline).await == Next::Retry {
+                    continue;
+                }
+            }
             perhaps_done |= failure.perhaps_done();
             let left = deadline.saturating_duration_since(Instant::now());
             let wait = self.plan.wait(attempts, left, failure.asked(), rand::random());
@@ -211,7 +243,7 @@ impl Pipeline {
     }
 
     /// The address of the call; none if an id would change the path.
-    fn url(&self, call: &Call<'_>) -> Option<Url> {
+    pub(super) fn url(&self, call: &Call<'_>) -> Option<Url> {
         let mut path = String::new();
         let mut ids = call.ids.iter();
         for segment in call.template.split('/').skip(1) {
@@ -222,7 +254,7 @@ impl Pipeline {
                 None => path.push_str(segment),
             }
         }
-        let mut url = format!("{}{path}?api-version={}", self.resource.endpoint(), call.api_version);
+        let mut url = format!("{}{path}?api-version={}", self.endpoint.as_str(), call.api_version);
         for (name, value) in call.query {
             url.extend(["&", name, "="].into_iter().chain(utf8_percent_encode(value, &SEGMENT)));
         }
@@ -231,14 +263,49 @@ impl Pipeline {
         (url.path() == path).then_some(url)
     }
 
+    /// What this call is signed with: the credential in use, with a token if it is one of Entra.
+    async fn signer(&self, call: &Call<'_>, deadline: Instant) -> Result<Signer, Failure> {
+        if let Proof::User(token) = call.proof {
+            return Ok(Signer { name: self.ring.name(), how: How::Bearer(token.clone()) });
+        }
+        let credential = match self.ring.in_use() {
+            Ok(credential) => credential,
+            // Whoever tends the client looks every few seconds; without one, this call may.
+            Err(_) if self.tend_within(deadline).await => {
+                self.ring.in_use().map_err(Failure::NoCredential)?
+            }
+            Err(refusal) => return Err(Failure::NoCredential(refusal)),
+        };
+        self.sign_with(&credential, deadline).await
+    }
+
+    /// What a credential signs with.
+    pub(super) async fn sign_with(
+        &self,
+        credential: &Arc<Credential>,
+        deadline: Instant,
+    ) -> Result<Signer, Failure> {
+        let how = match &credential.kind {
+            Kind::Key(_) => How::Key(Arc::clone(credential)),
+            Kind::Entra(principal) => {
+                How::Bearer(principal.token(deadline).await.map_err(|error| match error {
+                    NoToken::Refused => Failure::NoCredential(Refusal::Entra),
+                    NoToken::Unavailable => Failure::NeverSent(error.into()),
+                })?)
+            }
+        };
+        Ok(Signer { name: credential.name, how })
+    }
+
     /// One attempt within its slice of the deadline; waits for its turn within the deadline.
-    async fn attempt(
+    pub(super) async fn attempt(
         &self,
         call: &Call<'_>,
         url: &Url,
         client_request_id: &str,
         attempt: u32,
         deadline: Instant,
+        signer: &Signer,
     ) -> Result<Success, Failure> {
         let turn = tokio::time::timeout_at(deadline, self.permits.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
@@ -249,7 +316,7 @@ impl Pipeline {
             return Err(Failure::NeverSent(Fixed("no time left for an attempt").into()));
         };
         let written = Arc::new(AtomicBool::new(false));
-        let request = self.sign(call, url, client_request_id, &written);
+        let request = self.sign(call, url, client_request_id, &written, signer);
         let result = match tokio::time::timeout(slice, self.transport(call, request, &written)).await {
             Ok(result) => result,
             Err(_) => Err(unanswered(call, &written, Fixed("no answer in time").into())),
@@ -279,15 +346,16 @@ impl Pipeline {
         url: &Url,
         client_request_id: &str,
         written: &Arc<AtomicBool>,
+        signer: &Signer,
     ) -> Outgoing {
         let request = self
             .http
             .request(call.method.clone(), url.clone())
             .header(ACCEPT, JSON)
             .header(CLIENT_REQUEST_ID, client_request_id);
-        let mut request = match call.proof {
-            Proof::User(token) => request.bearer_auth(token.expose()),
-            Proof::AccessKey => {
+        let mut request = match &signer.how {
+            How::Bearer(token) => request.bearer_auth(token.expose()),
+            How::Key(key) => {
                 let date = http_date(self.clock.now());
                 let path_and_query = match url.query() {
                     Some(query) => format!("{}?{query}", url.path()),
@@ -296,11 +364,11 @@ impl Pipeline {
                 let signature = Signable {
                     method: call.method.as_str(),
                     path_and_query: &path_and_query,
-                    host: self.resource.authority(),
+                    host: self.endpoint.authority(),
                     date: &date,
                     body: &call.body,
                 }
-                .sign(self.resource.access_key());
+                .sign(key.signing_key());
                 request
                     .header("x-ms-date", date)
                     .header("x-ms-content-sha256", signature.content_sha256)
@@ -326,7 +394,14 @@ impl Pipeline {
         request: Outgoing,
         written: &AtomicBool,
     ) -> Result<Success, Failure> {
-        let mut response = match request.0.send().await {
+        #[cfg(not(any(fuzzing, test)))]
+        let sent = request.0.send().await;
+        #[cfg(any(fuzzing, test))]
+        let sent = match super::fuzzing::made_up() {
+            Some(answer) => Ok(answer),
+            None => request.0.send().await,
+        };
+        let mut response = match sent {
             Ok(response) => response,
             Err(error) => {
                 let connecting = error.is_connect();
@@ -340,6 +415,7 @@ impl Pipeline {
             }
         };
         let status = response.status();
+        self.note_skew(response.headers());
         let body = read_answer(&mut response).await;
         if status.is_success() {
             return match body {
@@ -360,6 +436,26 @@ impl Pipeline {
         Err(Failure::Answered { status, fault, retry_after: self.retry_after(response.headers()) })
     }
 
+    /// The time by our clock.
+    pub(super) fn now(&self) -> crate::clock::Timestamp {
+        self.clock.now()
+    }
+
+    /// How far ACS's clock is ahead of ours, in milliseconds, by its last answer. Its dates have whole seconds.
+    pub(super) fn skew(&self) -> Option<i64> {
+        Some(self.skew.load(Ordering::Relaxed)).filter(|skew| *skew != i64::MIN)
+    }
+
+    fn note_skew(&self, headers: &HeaderMap) {
+        let theirs = header(headers, "date").and_then(|date| httpdate::parse_http_date(date).ok());
+        let Some(theirs) = theirs.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()) else {
+            return;
+        };
+        let theirs = i64::try_from(theirs.as_millis()).unwrap_or(i64::MAX);
+        let ours = i64::try_from(self.clock.now().as_millis()).unwrap_or(i64::MAX);
+        self.skew.store(theirs.saturating_sub(ours), Ordering::Relaxed);
+    }
+
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let millis = header(headers, "retry-after-ms").or_else(|| header(headers, "x-ms-retry-after-ms"));
         RetryAfter { millis, standard: header(headers, "retry-after"), date: header(headers, "date") }
@@ -367,8 +463,21 @@ impl Pipeline {
     }
 }
 
+/// What an attempt is signed with. No `Debug`: it holds the key or the token.
+pub(super) struct Signer {
+    pub(super) name: Fingerprint,
+    how: How,
+}
+
+enum How {
+    /// The access key.
+    Key(Arc<Credential>),
+    /// A token: of Entra for the broker itself, or of a user.
+    Bearer(Secret),
+}
+
 /// What an attempt brought that succeeded.
-struct Success {
+pub(super) struct Success {
     status: u16,
     body: Vec<u8>,
     retry_after: Option<Duration>,

@@ -97,6 +97,11 @@ impl Received {
 
     /// Verifies body hash and signature over what arrived.
     pub(crate) fn assert_signed(&self) {
+        self.assert_signed_with(ACCESS_KEY);
+    }
+
+    /// The same with another key.
+    pub(crate) fn assert_signed_with(&self, key: &str) {
         let hash = STANDARD.encode(ring::digest::digest(&ring::digest::SHA256, self.body.as_bytes()));
         assert_eq!(self.header("x-ms-content-sha256"), hash);
         let signed = format!(
@@ -106,7 +111,7 @@ impl Received {
             self.header("x-ms-date"),
             self.header("host")
         );
-        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &STANDARD.decode(ACCESS_KEY).unwrap());
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &STANDARD.decode(key).unwrap());
         let proof = STANDARD.encode(ring::hmac::sign(&key, signed.as_bytes()));
         assert_eq!(
             self.header("authorization"),

@@ -13,7 +13,9 @@ use async_trait::async_trait;
 use crate::audit::{Audit, Whom};
 use crate::broker::error::Error;
 use crate::broker::ports::{CreatedIdentity, TokenIssuer};
-use crate::broker::types::{AccessToken, IdentityId, KeyId, ScopeSet, UserId, Validity};
+use crate::broker::types::{
+    AccessToken, IdentityId, KeyId, KeyStanding, ScopeSet, Signing, UserId, Validity,
+};
 use crate::messaging::ports::{
     ChannelError, EmailSender, Mail, MailProgress, OptOutChange, SmsAnswer, SmsBatch, SmsSender,
 };
@@ -53,6 +55,14 @@ fn word_of_channel<T>(result: &Result<T, ChannelError>) -> &'static str {
 impl<T: TokenIssuer> TokenIssuer for Audited<T> {
     fn key(&self) -> KeyId {
         self.inner.key()
+    }
+
+    fn signing(&self) -> Signing {
+        self.inner.signing()
+    }
+
+    fn standing(&self, key: KeyId) -> KeyStanding {
+        self.inner.standing(key)
     }
 
     async fn create_identity(

@@ -48,7 +48,7 @@ async fn delivered(more: &[(&'static str, &str)]) {
     let stop = CancellationToken::new();
     let running = tokio::spawn(dev.run(stop.clone()));
 
-    let caller = Caller::new("shop");
+    let caller = Caller::unlimited("shop");
     let mut watch = messaging.watch(None, Vec::new()).await.unwrap();
     let (sms, mail) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2));
     let request = SendSms {

@@ -1,6 +1,6 @@
-//! What messaging has done in the background: mails under way are followed, and the log of events is looked at.
+//! What messaging has done in the background: messages under way are followed, and the log of events is looked at.
 //!
-//! Each replica runs both; the store sees to it that a mail is followed by one of them, and a replica looks at the log
+//! Each replica runs both; the store sees to it that a message is followed by one of them, and a replica looks at the log
 //! only while somebody watches there. Both end by their token, after the step they are at or a short while. Errors make
 //! them slower, never end them.
 
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::error::Error;
 use crate::messaging::Messaging;
+use crate::messaging::chat::Chat;
 
 /// How often mails that are due are asked for; sooner while there are some.
 const FOLLOW: Pace = Pace::of(Duration::from_millis(500), Duration::from_secs(30));
@@ -41,11 +42,11 @@ impl Pace {
     }
 }
 
-/// Follows mails until `stop`.
-pub(super) async fn follow_mails(messaging: Messaging, stop: CancellationToken) {
+/// Follows mails, and chat messages whose end is not known, until `stop`.
+pub(super) async fn follow(chat: Chat, stop: CancellationToken) {
     let mut pace = FOLLOW;
-    while let Some(step) = to_its_end(messaging.follow_operations(), &stop).await {
-        tell(&step, pace.failures, "mails under way are not followed");
+    while let Some(step) = to_its_end(chat.follow_operations(), &stop).await {
+        tell(&step, pace.failures, "mails and chat messages under way are not followed");
         let wait = pace.after(step.is_err(), rand::random());
         let wait = if step.is_ok_and(|count| count > 0) { FOLLOW_ON } else { wait };
         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {

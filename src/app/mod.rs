@@ -3,7 +3,9 @@
 //! The one place that knows every part. It binds no socket by surprise and reads no signal: listeners and the wish to
 //! stop come from outside, so that tests run a whole server in their own process.
 
+mod access;
 mod audited;
+pub(crate) mod credential;
 #[cfg(feature = "emulator")]
 pub mod dev;
 mod messages;
@@ -24,15 +26,17 @@ use crate::acs;
 use crate::admin::{self, Readiness};
 use crate::audit::{self, Audit};
 use crate::auth::Gate;
+use crate::auth::policy::BadPolicy;
+use crate::auth::shadow::Shadow;
 use crate::broker::Broker;
 use crate::broker::ports::Stores;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::grpc::{self, Cores, Health};
+use crate::grpc::{self, Cores, Doors, Health};
 use crate::messaging::Messaging;
 use crate::messaging::chat::Chat;
 use crate::metrics::Metrics;
-use crate::secret::Secret;
+use crate::reload::{self, Reloadable};
 use crate::{store, webhook};
 
 /// How long work that outlived its callers may go on after the last call has ended.
@@ -52,15 +56,25 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The files of TLS cannot be used. `config` has checked them before.
+    #[error("server.{key} {what}")]
+    Tls {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
     /// Whoever reaches the webhook could forge events.
-    #[error("webhook.address {address} can be reached from other machines, and webhook.secret is not set")]
+    #[error(
+        "webhook.address {address} can be reached from other machines, and neither webhook.secret nor webhook.entra_tenant is set"
+    )]
     OpenWebhook {
         /// The address.
         address: SocketAddr,
     },
-    /// The connection string is none. `config` has checked it before.
-    #[error("acs.connection_string {0}")]
-    ConnectionString(#[from] acs::ConnectionStringError),
+    /// The policy is none.
+    #[error(transparent)]
+    Policy(#[from] BadPolicy),
     /// The client of ACS cannot be set up.
     #[error(transparent)]
     Acs(#[from] acs::BuildError),
@@ -102,6 +116,8 @@ pub enum RunError {
 pub struct Listeners {
     /// For the API.
     pub grpc: TcpListener,
+    /// For health alone in plain text, if it has a port of its own.
+    pub probe: Option<TcpListener>,
     /// For the admin endpoint.
     pub admin: TcpListener,
     /// For events, if any are taken in.
@@ -116,8 +132,13 @@ impl Listeners {
             Some(address) => Some(bind(address, "webhook.address").await?),
             None => None,
         };
+        let probe = match config.server.probe_address {
+            Some(address) => Some(bind(address, "server.probe_address").await?),
+            None => None,
+        };
         Ok(Self {
             grpc: bind(config.server.address, "--grpc-addr or server.address").await?,
+            probe,
             admin: bind(config.admin.address, "--admin-addr or admin.address").await?,
             webhook,
         })
@@ -126,6 +147,11 @@ impl Listeners {
     /// Where the API is served, port filled in.
     pub fn grpc_addr(&self) -> Option<SocketAddr> {
         self.grpc.local_addr().ok()
+    }
+
+    /// Where health alone is served, port filled in.
+    pub fn probe_addr(&self) -> Option<SocketAddr> {
+        self.probe.as_ref()?.local_addr().ok()
     }
 
     /// Where the admin endpoint is served, port filled in.
@@ -137,6 +163,12 @@ impl Listeners {
     pub fn webhook_addr(&self) -> Option<SocketAddr> {
         self.webhook.as_ref()?.local_addr().ok()
     }
+}
+
+/// What the admin endpoint shows of a rotation.
+fn rotation_page(broker: &Broker) -> admin::Page {
+    let broker = broker.clone();
+    Arc::new(move || credential::rotation(&broker))
 }
 
 async fn bind(address: SocketAddr, mend: &'static str) -> Result<TcpListener, StartError> {
@@ -151,10 +183,16 @@ pub struct App {
     /// What messaging still does when its callers are gone.
     tasks: TaskTracker,
     stores: Stores,
-    webhook_secret: Secret,
+    upstream: Arc<Upstream>,
+    manner: credential::Manner,
+    webhook: webhook::Settings,
     clock: Arc<dyn Clock>,
     server: grpc::Settings,
+    tls: Option<Arc<grpc::Tls>>,
     gate: Arc<Gate>,
+    /// What is made of files that may change.
+    reloadables: Vec<Arc<dyn Reloadable>>,
+    shadow: Option<Arc<Shadow>>,
     metrics: Metrics,
     readiness: Readiness,
     audit: Audit,
@@ -166,12 +204,17 @@ impl App {
         // One provider of cryptography for all; a second call finds it in place.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let metrics = Metrics::new();
-        let resource = acs::ConnectionString::parse(config.acs.connection_string.expose())?;
-        let client = acs::Client::new(&config.acs, resource, Arc::clone(&clock))?;
         let audit = Audit::open(&config.audit, Arc::clone(&clock), metrics.clone())?;
+        let access = access::build(&config.auth, &clock, &metrics)?;
+        let tls = grpc::Tls::open(&config.server.tls).map_err(|(key, what)| StartError::Tls { key, what })?;
+        let tls = tls.map(Arc::new);
+        let mut reloadables = access.reloadables;
+        reloadables.extend(tls.iter().map(|tls| Arc::clone(tls) as _));
+        let client = acs::Client::from_settings(&config.acs, Arc::clone(&clock))?;
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
         let opened = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
         let (stores, messages) = (opened.core, opened.messages);
+        reloadables.extend(opened.key_ring.into_iter().map(|ring| ring as Arc<dyn Reloadable>));
         let upstream = Arc::new(Upstream::new(
             client,
             config.acs.custom_id,
@@ -179,35 +222,45 @@ impl App {
             Arc::clone(&clock),
             metrics.clone(),
         ));
-        let upstream = Arc::new(Audited::new(upstream, audit.clone()));
+        let audited = Arc::new(Audited::new(Arc::clone(&upstream), audit.clone()));
         let tasks = TaskTracker::new();
         let messaging = Messaging::new(
             config.messages.clone(),
             messages,
-            Arc::clone(&upstream) as _,
-            Arc::clone(&upstream) as _,
+            Arc::clone(&audited) as _,
+            Arc::clone(&audited) as _,
             Arc::clone(&clock),
             metrics.clone(),
             tasks.clone(),
         );
         let broker = Broker::new(
             config.tokens.clone(),
-            Arc::clone(&upstream) as _,
+            Arc::clone(&audited) as _,
             stores.clone(),
             Arc::clone(&clock),
             metrics.clone(),
         );
-        let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), upstream);
+        let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), Arc::clone(&audited) as _);
+        let manner = credential::Manner::of(&config.acs);
+        reloadables.extend(credential::Keys::of(&config.acs, &upstream));
+        // Rules and keys that are read again leave a record.
+        let reloadables =
+            reloadables.into_iter().map(|thing| Arc::new(Audited::new(thing, audit.clone())) as _).collect();
         Ok(Self {
             broker,
             messaging,
             chat,
             tasks,
             stores,
-            webhook_secret: config.webhook.secret.clone(),
+            upstream,
+            manner,
+            webhook: config.webhook.clone(),
             clock,
             server: config.server.clone(),
-            gate: Arc::new(config.auth.gate()),
+            gate: Arc::new(access.gate),
+            reloadables,
+            shadow: access.shadow,
+            tls,
             metrics,
             readiness: Readiness::new(),
             audit,
@@ -249,10 +302,15 @@ impl App {
             chat,
             tasks,
             stores,
-            webhook_secret,
+            upstream,
+            manner,
+            webhook,
             clock,
             server,
+            tls,
             gate,
+            reloadables,
+            shadow,
             metrics,
             readiness,
             audit,
@@ -266,26 +324,41 @@ impl App {
 
         let admin = tokio::spawn(admin::serve(
             listeners.admin,
-            metrics.clone(),
-            readiness.clone(),
+            admin::Shown {
+                metrics: metrics.clone(),
+                readiness: readiness.clone(),
+                rotation: rotation_page(&broker),
+                shadow,
+            },
             admin_stop.clone(),
         ));
         let watch = tokio::spawn(readiness::watch(
             broker.clone(),
             audit.clone(),
-            metrics.clone(),
             readiness.clone(),
             health.clone(),
             watching.clone(),
         ));
-        let follow = tokio::spawn(messages::follow_mails(messaging.clone(), watching.clone()));
+        let following = tokio::spawn(reload::follow(reloadables, metrics.clone(), watching.clone()));
+        let tending = tokio::spawn(credential::tend(
+            upstream,
+            broker.clone(),
+            manner,
+            metrics.clone(),
+            readiness.clone(),
+            watching.clone(),
+        ));
+        let follow = tokio::spawn(messages::follow(chat.clone(), watching.clone()));
         let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
         // It ends with the calls: a report that is not taken in now is brought again.
         let taking_in = listeners.webhook.map(|listener| {
             let stop = shutdown.child_token();
             let guard = stop.clone().drop_guard();
             let (messaging, metrics) = (messaging.clone(), metrics.clone());
-            (guard, tokio::spawn(webhook::serve(listener, webhook_secret, messaging, clock, metrics, stop)))
+            let serving = async move {
+                webhook::serve(listener, &webhook, messaging, clock, metrics, stop).await;
+            };
+            (guard, tokio::spawn(serving))
         });
         let draining = {
             let (shutdown, readiness) = (shutdown.clone(), readiness.clone());
@@ -302,7 +375,7 @@ impl App {
         };
 
         let serving = grpc::serve(
-            listeners.grpc,
+            Doors { api: listeners.grpc, tls, probes: listeners.probe },
             &server,
             Cores {
                 broker: broker.clone(),
@@ -323,6 +396,11 @@ impl App {
             let _ = task.await;
         }
         for task in [follow, look] {
+            let _ = task.await;
+        }
+        for task in [following, tending] {
+            // What is under way reads a file or asks ACS; neither is worth waiting for.
+            task.abort();
             let _ = task.await;
         }
         tasks.close();

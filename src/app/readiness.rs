@@ -12,7 +12,6 @@ use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::broker::ports::StoreProblem;
 use crate::grpc::Health;
-use crate::metrics::Metrics;
 
 /// How often the store is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -50,7 +49,6 @@ impl Judgement {
 pub(super) async fn watch(
     broker: Broker,
     audit: Audit,
-    metrics: Metrics,
     readiness: Readiness,
     health: Health,
     shutdown: CancellationToken,
@@ -70,7 +68,6 @@ pub(super) async fn watch(
         }
         readiness.store(problem.as_ref().map(ToString::to_string));
         readiness.audit(audit.problem(), audit.is_fail_closed());
-        readiness.credential_refused(metrics.is_credential_refused());
         readiness.started();
         health.set_serving(readiness.report().ready);
         told = Some(problem);

@@ -12,10 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::acs::{self, Class, CustomId};
+use crate::acs::{self, Class, CustomId, Fate, Fingerprint};
 use crate::broker::error::Error;
 use crate::broker::ports::{CreatedIdentity, TokenIssuer};
-use crate::broker::types::{AccessToken, IdentityId, KeyId, ScopeSet, UserId, Validity};
+use crate::broker::types::{
+    AccessToken, IdentityId, KeyId, KeyStanding, ScopeSet, Signing, UserId, Validity,
+};
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::Metrics;
 
@@ -25,7 +27,6 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 /// ACS as the core sees it.
 pub struct Upstream {
     client: acs::Client,
-    key: KeyId,
     custom_id: CustomId,
     timeout: Duration,
     clock: Arc<dyn Clock>,
@@ -41,8 +42,12 @@ impl Upstream {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        let key = KeyId::of(client.access_key());
-        Self { client, key, custom_id, timeout, clock, metrics }
+        Self { client, custom_id, timeout, clock, metrics }
+    }
+
+    /// The client, to be looked after.
+    pub(super) fn client(&self) -> &acs::Client {
+        &self.client
     }
 
     fn deadline(&self) -> Instant {
@@ -58,8 +63,9 @@ impl Upstream {
         }
     }
 
-    fn token(&self, token: acs::Token, issued_at: Timestamp) -> AccessToken {
-        AccessToken { secret: token.secret, issued_at, expires_at: token.expires_on, key: self.key }
+    fn token(token: acs::Token, issued_at: Timestamp) -> AccessToken {
+        let key = KeyId(token.issuer.0);
+        AccessToken { secret: token.secret, issued_at, expires_at: token.expires_on, key }
     }
 
     /// Counts, times and logs the end of a call, and translates its failure.
@@ -80,30 +86,25 @@ impl Upstream {
         result: Result<T, acs::Error>,
     ) -> Result<T, acs::Error> {
         let took = started.elapsed();
+        self.metrics.credential_refused(self.client.standing().refused.is_some());
         let error = match result {
             Ok(value) => {
                 self.metrics.upstream_call(operation, "ok", took);
-                self.metrics.credential_refused(false);
                 return Ok(value);
             }
             Err(error) => error,
         };
         self.metrics.upstream_call(operation, outcome(error.class()), took);
         match error.class() {
-            Class::CredentialsRefused => {
-                self.metrics.credential_refused(true);
-                tracing::error!(
-                    operation,
-                    error = %error,
-                    cause = %causes(&error),
-                    "ACS refuses the broker's credential: check acs.connection_string and this machine's clock"
-                );
-            }
+            // Nothing was sent: whoever found out has said so.
+            Class::CredentialsRefused if error.attempts() == 0 => {}
+            Class::CredentialsRefused => tracing::error!(
+                operation,
+                error = %error,
+                cause = %causes(&error),
+                "ACS refuses the broker's credential: check acs.connection_string and this machine's clock"
+            ),
             Class::Rejected => {
-                // ACS looks at a request only after it has accepted the signature.
-                if error.status().is_some() {
-                    self.metrics.credential_refused(false);
-                }
                 tracing::warn!(operation, error = %error, cause = %causes(&error), "ACS rejects the request");
             }
             _ => tracing::warn!(operation, error = %error, cause = %causes(&error), "ACS call failed"),
@@ -161,7 +162,22 @@ fn causes(error: &acs::Error) -> String {
 #[async_trait]
 impl TokenIssuer for Upstream {
     fn key(&self) -> KeyId {
-        self.key
+        KeyId(self.client.standing().in_use.0)
+    }
+
+    fn signing(&self) -> Signing {
+        let standing = self.client.standing();
+        let spare = standing.spare.map(|spare| KeyId(spare.0));
+        Signing { key: KeyId(standing.in_use.0), since: standing.since, spare }
+    }
+
+    fn standing(&self, key: KeyId) -> KeyStanding {
+        match self.client.fate(Fingerprint(key.0)) {
+            Fate::InUse => KeyStanding::InUse,
+            Fate::Spare => KeyStanding::Spare,
+            Fate::Unknown => KeyStanding::Unknown,
+            Fate::Dead => KeyStanding::Dead,
+        }
     }
 
     async fn create_identity(
@@ -181,7 +197,7 @@ impl TokenIssuer for Upstream {
             retry_after: DEFAULT_WAIT,
             cause: Some(Arc::new(problem)),
         })?;
-        Ok(CreatedIdentity { identity, token: created.token.map(|token| self.token(token, issued_at)) })
+        Ok(CreatedIdentity { identity, token: created.token.map(|token| Self::token(token, issued_at)) })
     }
 
     async fn issue_token(
@@ -195,7 +211,7 @@ impl TokenIssuer for Upstream {
         let operations = self.client.identity();
         let result =
             operations.issue_token(identity.as_str(), &scopes, validity.minutes(), self.deadline()).await;
-        self.ended("issue_token", started, result).map(|token| self.token(token, issued_at))
+        self.ended("issue_token", started, result).map(|token| Self::token(token, issued_at))
     }
 
     async fn revoke_tokens(&self, identity: &IdentityId) -> Result<(), Error> {

@@ -167,6 +167,16 @@ impl Trail {
         self
     }
 
+    /// The rules that are tried out would refuse it; the first word stays.
+    pub fn would_refuse(&self, why: &'static str) -> &Self {
+        self.note(|_, noted| {
+            if matches!(noted.decision, None | Some(Decision::Allowed)) {
+                noted.decision = Some(Decision::WouldRefuse(why));
+            }
+        });
+        self
+    }
+
     /// The call may go on: nothing of it has been done yet. With `audit.fail_closed` this waits until that is on disk,
     /// and if it cannot be, the call must not go on.
     pub async fn admitted(&self, caller: &str) -> Result<(), Unrecorded> {

@@ -5,15 +5,29 @@
 //! Nobody is let in by omission: an empty chain, one in which nobody claims the caller, or a principal the policy does
 //! not list, is refused. Why somebody was refused is for the log alone.
 
+mod json;
+pub mod jwks;
+pub mod jwt;
+pub mod mesh;
+pub mod mtls;
+pub mod policy;
+pub mod shadow;
+
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use http::HeaderMap;
 use serde::Deserialize;
 
+use self::shadow::Shadow;
+use crate::broker::policy::EndUserRule;
 use crate::broker::types::Caller;
+
+/// The header in which a caller passes on the token of the user it acts for.
+pub const USER_TOKEN: http::HeaderName = http::HeaderName::from_static("x-acs-broker-user-token");
 
 /// `[auth]`: who may call.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,6 +37,12 @@ pub struct Settings {
     pub mode: Mode,
     /// Also accept unauthenticated callers that are not on this machine.
     pub allow_off_loopback: bool,
+    /// The policy: who is who, and who may do what.
+    pub policy_file: PathBuf,
+    /// Note what the policy would refuse, and let it in.
+    pub shadow: bool,
+    /// `[auth.mesh]`.
+    pub mesh: mesh::Settings,
 }
 
 /// How callers prove who they are.
@@ -31,15 +51,8 @@ pub struct Settings {
 pub enum Mode {
     /// Not at all: anybody who can connect, with every permission.
     Unauthenticated,
-}
-
-impl Settings {
-    /// What decides who a call comes from.
-    pub fn gate(&self) -> Gate {
-        match self.mode {
-            Mode::Unauthenticated => Gate::open(self.allow_off_loopback),
-        }
-    }
+    /// With evidence, and may do what the policy file says.
+    Policy,
 }
 
 /// What is known of the other end of a connection, found out once when it begins.
@@ -49,6 +62,14 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// The client certificate that TLS verified; none without mutual TLS.
     pub certificate: Option<Arc<Certificate>>,
+}
+
+impl Peer {
+    /// Whether it is on this machine.
+    pub fn is_local(&self) -> bool {
+        // An IPv4 peer of an IPv6 socket shows as ::ffff:127.0.0.1.
+        self.address.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
 }
 
 /// The names in a certificate that TLS has verified: chain, validity and possession of its key.
@@ -117,6 +138,13 @@ pub trait Callers: Send + Sync {
     fn caller(&self, principal: &Principal) -> Option<Caller>;
 }
 
+/// Verifies the tokens of end users that callers pass on.
+#[async_trait]
+pub trait EndUsers: Send + Sync {
+    /// What the token says, if this issuer of the policy has signed it. The error is for the log.
+    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str>;
+}
+
 /// Why no caller was found; for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unidentified {
@@ -135,12 +163,14 @@ pub enum Unidentified {
 pub struct Gate {
     chain: Vec<Arc<dyn Authenticator>>,
     callers: Arc<dyn Callers>,
+    end_users: Option<Arc<dyn EndUsers>>,
+    shadow: Option<Arc<Shadow>>,
 }
 
 impl Gate {
     /// Asks the authenticators in this order, and this policy for the name.
     pub fn new(chain: Vec<Arc<dyn Authenticator>>, callers: Arc<dyn Callers>) -> Self {
-        Self { chain, callers }
+        Self { chain, callers, end_users: None, shadow: None }
     }
 
     /// Lets anybody on this machine do anything, and anybody at all if told twice.
@@ -153,18 +183,62 @@ impl Gate {
         Self::new(Vec::new(), Arc::new(Everything))
     }
 
+    /// With somebody who verifies the tokens of end users. Without, none is good.
+    #[must_use]
+    pub fn with_end_users(self, end_users: Arc<dyn EndUsers>) -> Self {
+        Self { end_users: Some(end_users), ..self }
+    }
+
+    /// In shadow mode: whom it would refuse, it notes and lets in.
+    #[must_use]
+    pub fn in_shadow(self, shadow: Arc<Shadow>) -> Self {
+        Self { shadow: Some(shadow), ..self }
+    }
+
     /// Who makes the call. The first authenticator that knows the principal or refuses ends the chain.
     pub async fn identify(&self, credentials: &Credentials<'_>) -> Result<Caller, Unidentified> {
+        let (principal, why) = match self.prove(credentials).await {
+            Ok(principal) => match self.callers.caller(&principal) {
+                Some(caller) => return Ok(caller),
+                None => (Some(principal), Unidentified::NotListed),
+            },
+            Err(why) => (None, why),
+        };
+        match &self.shadow {
+            Some(shadow) => shadow.stranger(credentials.peer, principal.as_ref(), why),
+            None => Err(why),
+        }
+    }
+
+    async fn prove(&self, credentials: &Credentials<'_>) -> Result<Principal, Unidentified> {
         for authenticator in &self.chain {
             match authenticator.authenticate(credentials).await {
-                Verdict::Proven(principal) => {
-                    return self.callers.caller(&principal).ok_or(Unidentified::NotListed);
-                }
+                Verdict::Proven(principal) => return Ok(principal),
                 Verdict::Refused(why) => return Err(Unidentified::Refused(why)),
                 Verdict::NotPresented => {}
             }
         }
         Err(Unidentified::NotClaimed)
+    }
+
+    /// The user id that the end user's own token names, if it is there and good. The error is for the log.
+    pub async fn end_user(
+        &self,
+        rule: &EndUserRule,
+        credentials: &Credentials<'_>,
+    ) -> Result<String, &'static str> {
+        let end_users = self.end_users.as_ref().ok_or("nobody verifies the tokens of end users")?;
+        let mut sent = credentials.headers.get_all(&USER_TOKEN).iter();
+        let token = match (sent.next(), sent.next()) {
+            (Some(token), None) => token.to_str().map_err(|_| "the end user's token is no text")?,
+            (None, _) => return Err("there is no token of the end user"),
+            (Some(_), Some(_)) => return Err("there is more than one token of the end user"),
+        };
+        let claims = end_users.verify(&rule.issuer, token).await?;
+        match claims.all.get(rule.claim.as_ref()) {
+            Some(serde_json::Value::String(id)) => Ok(id.clone()),
+            _ => Err("the end user's token has no such claim, or it is no text"),
+        }
     }
 }
 
@@ -180,6 +254,13 @@ impl fmt::Debug for Certificate {
     }
 }
 
+impl fmt::Debug for Claims {
+    /// How many there are: what they say may be about a person.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Claims({} of issuer {})", self.all.len(), self.issuer)
+    }
+}
+
 impl fmt::Debug for Principal {
     /// The kind alone: a token's subject may be a person.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,12 +273,22 @@ impl fmt::Debug for Principal {
     }
 }
 
+#[async_trait]
+impl EndUsers for jwt::Verifier {
+    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str> {
+        Self::verify(self, issuer, token).await
+    }
+}
+
 /// The policy of a broker that authenticates nobody: anybody is one caller, with every permission.
 #[derive(Debug, Clone, Copy)]
 struct Everything;
 
+/// What callers are called who have proven nothing.
+pub(crate) const UNAUTHENTICATED: &str = "unauthenticated";
+
 /// Made once: cloning it for each call allocates nothing.
-static ANYBODY: LazyLock<Caller> = LazyLock::new(|| Caller::new("unauthenticated"));
+static ANYBODY: LazyLock<Caller> = LazyLock::new(|| Caller::unlimited(UNAUTHENTICATED));
 
 impl Callers for Everything {
     fn caller(&self, principal: &Principal) -> Option<Caller> {
@@ -215,9 +306,7 @@ pub struct Unauthenticated {
 #[async_trait]
 impl Authenticator for Unauthenticated {
     async fn authenticate(&self, credentials: &Credentials<'_>) -> Verdict {
-        // An IPv4 peer of an IPv6 socket shows as ::ffff:127.0.0.1.
-        let local = credentials.peer.address.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        if local || self.allow_off_loopback {
+        if credentials.peer.is_local() || self.allow_off_loopback {
             Verdict::Proven(Principal::Anybody)
         } else {
             Verdict::Refused("unauthenticated callers are accepted from this machine only")

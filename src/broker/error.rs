@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::policy::Missing;
+
 /// What a cause is kept as; shared, because one failure may answer many callers.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -34,6 +36,18 @@ pub enum Error {
     /// Authenticate.
     #[error("the caller could not be authenticated")]
     CallerUnauthenticated,
+    /// Ask the operator for the permission, or do without.
+    #[error("this caller lacks the permission {permission}")]
+    PermissionMissing {
+        /// Which one.
+        permission: Missing,
+    },
+    /// Wait; the caller has had what the policy allows it.
+    #[error("this caller has used up its quota of calls; retry later")]
+    CallerQuotaExceeded {
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// Create the identity first.
     #[error("the user has no identity; IssueToken or ResolveIdentity creates one")]
     IdentityNotFound,
@@ -52,6 +66,12 @@ pub enum Error {
     /// Use a new request id.
     #[error("this request_id was used for another request; use a new one")]
     RequestIdReused,
+    /// Look what became of the earlier message.
+    #[error("you sent the same content under another request_id a short while ago; nothing was sent now")]
+    DuplicateContent {
+        /// The id of the earlier message.
+        earlier: String,
+    },
     /// Wait; more would be over a published limit of ACS.
     #[error("a published rate limit of Azure Communication Services is used up; retry later")]
     AcsLimitReached {
@@ -156,11 +176,14 @@ impl Error {
         match self {
             Self::InvalidField(_) => "INVALID_FIELD",
             Self::CallerUnauthenticated => "CALLER_UNAUTHENTICATED",
+            Self::PermissionMissing { .. } => "PERMISSION_MISSING",
+            Self::CallerQuotaExceeded { .. } => "CALLER_QUOTA_EXCEEDED",
             Self::IdentityNotFound => "IDENTITY_NOT_FOUND",
             Self::IdentityAlreadyLinked => "IDENTITY_ALREADY_LINKED",
             Self::ConcurrentChange => "CONCURRENT_CHANGE",
             Self::RequestInProgress { .. } => "REQUEST_IN_PROGRESS",
             Self::RequestIdReused => "IDEMPOTENCY_KEY_REUSED",
+            Self::DuplicateContent { .. } => "DUPLICATE_CONTENT",
             Self::AcsLimitReached { .. } => "ACS_LIMIT_REACHED",
             Self::ChannelNotConfigured { .. } => "CHANNEL_NOT_CONFIGURED",
             Self::RecipientNotAllowed => "RECIPIENT_NOT_ALLOWED",
@@ -183,6 +206,7 @@ impl Error {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RequestInProgress { retry_after }
+            | Self::CallerQuotaExceeded { retry_after }
             | Self::AcsLimitReached { retry_after }
             | Self::OutcomeUnknown { retry_after, .. }
             | Self::AcsThrottled { retry_after }
@@ -190,6 +214,7 @@ impl Error {
             | Self::StoreUnavailable { retry_after, .. } => Some(*retry_after),
             Self::InvalidField(_)
             | Self::CallerUnauthenticated
+            | Self::PermissionMissing { .. }
             | Self::IdentityNotFound
             | Self::IdentityAlreadyLinked
             | Self::ChannelNotConfigured { .. }
@@ -200,6 +225,7 @@ impl Error {
             | Self::CursorExpired
             | Self::ConcurrentChange
             | Self::RequestIdReused
+            | Self::DuplicateContent { .. }
             | Self::AcsRejected { .. }
             | Self::AcsCredentialsRefused
             | Self::DeadlineExceeded

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::Settings;
-use super::types::{AccessToken, KeyId};
+use super::types::{AccessToken, KeyStanding};
 use crate::clock::Timestamp;
 
 /// What to do with a cached token.
@@ -24,8 +24,33 @@ pub(super) enum Decision {
 pub(super) struct Wanted {
     /// The least time the caller needs; zero leaves the floor in force.
     pub(super) min_remaining: Duration,
-    /// The credential that signs now; a token of another may die any moment.
-    pub(super) key: KeyId,
+    /// What is known of the credential that issued the token.
+    pub(super) issuer: Issuer,
+}
+
+/// The credential that issued a token, as far as it concerns the token's use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Issuer {
+    /// It signs still, or it is what another replica signs with.
+    Good,
+    /// It is about to go: the token serves until there is another.
+    Leaving,
+    /// It is dead or not known: the token may be dead too.
+    Gone,
+}
+
+impl Issuer {
+    /// What becomes of a token that this credential issued at that time.
+    pub(super) fn of(standing: KeyStanding, issued_at: Timestamp, signing_since: Timestamp) -> Self {
+        match standing {
+            KeyStanding::InUse => Self::Good,
+            // Replicas learn of new keys at different times. One that signs with the spare has issued this token since:
+            // replacing it would have the two of them replace each other's tokens in turn.
+            KeyStanding::Spare if issued_at >= signing_since => Self::Good,
+            KeyStanding::Spare => Self::Leaving,
+            KeyStanding::Unknown | KeyStanding::Dead => Self::Gone,
+        }
+    }
 }
 
 /// Decides over a cached token at `now`. `spread` differs between tokens and is the same on every replica.
@@ -36,9 +61,9 @@ pub(super) fn decide(
     now: Timestamp,
     wanted: Wanted,
 ) -> Decision {
-    if token.key != wanted.key || !satisfies(rules, token, now, wanted.min_remaining) {
+    if wanted.issuer == Issuer::Gone || !satisfies(rules, token, now, wanted.min_remaining) {
         Decision::Replace
-    } else if now >= refresh_at(rules, token, spread) {
+    } else if wanted.issuer == Issuer::Leaving || now >= refresh_at(rules, token, spread) {
         Decision::ReuseAndRefresh
     } else {
         Decision::Reuse
@@ -80,6 +105,7 @@ pub(super) fn refresh_at(rules: &Settings, token: &AccessToken, spread: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::types::KeyId;
     use crate::secret::Secret;
     use proptest::prelude::*;
 
@@ -99,7 +125,7 @@ mod tests {
     }
 
     fn wanted(min_remaining: u64) -> Wanted {
-        Wanted { min_remaining: Duration::from_secs(min_remaining), key: KeyId([0; 8]) }
+        Wanted { min_remaining: Duration::from_secs(min_remaining), issuer: Issuer::Good }
     }
 
     #[test]
@@ -124,9 +150,28 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_another_credential_is_replaced() {
-        let other = Wanted { key: KeyId([1; 8]), ..wanted(0) };
-        assert_eq!(decide(&Settings::default(), &token(0, 24 * HOUR), 0, at(0), other), Decision::Replace);
+    fn a_token_of_another_credential_is_replaced_at_the_latest_when_that_is_gone() {
+        let decision = |issuer| {
+            let wanted = Wanted { issuer, ..wanted(0) };
+            decide(&Settings::default(), &token(0, 24 * HOUR), 0, at(0), wanted)
+        };
+        assert_eq!(decision(Issuer::Good), Decision::Reuse);
+        assert_eq!(decision(Issuer::Leaving), Decision::ReuseAndRefresh);
+        assert_eq!(decision(Issuer::Gone), Decision::Replace);
+    }
+
+    #[test]
+    fn replicas_that_sign_with_different_keys_let_each_others_tokens_be() {
+        let of = |standing, issued| Issuer::of(standing, at(issued), at(100));
+        assert_eq!(of(KeyStanding::InUse, 50), Issuer::Good);
+        assert_eq!(of(KeyStanding::Spare, 99), Issuer::Leaving, "issued before this replica changed keys");
+        assert_eq!(
+            of(KeyStanding::Spare, 100),
+            Issuer::Good,
+            "issued since, by one that has not changed yet"
+        );
+        assert_eq!(of(KeyStanding::Unknown, 100), Issuer::Gone);
+        assert_eq!(of(KeyStanding::Dead, 100), Issuer::Gone);
     }
 
     proptest! {

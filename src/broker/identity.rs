@@ -115,10 +115,11 @@ impl Broker {
     /// `IdentityNotFound`, `StoreUnavailable`, `Internal`.
     pub async fn get_identity_by_acs_id(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         identity: IdentityId,
     ) -> Result<(UserId, IdentityRecord), Error> {
-        self.core.stores.identities.find_user(&identity).await?.ok_or(Error::IdentityNotFound)
+        let found = self.core.stores.identities.find_user(&identity).await?;
+        found.filter(|(user, _)| caller.permissions().may_know(user)).ok_or(Error::IdentityNotFound)
     }
 
     /// A page of the mapping; none if `from` is not the end of an earlier page.

@@ -8,7 +8,9 @@ mod flight;
 mod freshness;
 mod identity;
 mod once;
+pub mod policy;
 pub mod ports;
+pub mod rotation;
 mod seat;
 #[cfg(test)]
 mod simulation;
@@ -161,6 +163,7 @@ struct Core {
     resolving: Flights<UserId, identity::Resolved>,
     issuing: Flights<(UserId, types::TokenKey), token::Obtained>,
     retries: token::Retries,
+    rotation: rotation::Rotation,
     tasks: TaskTracker,
 }
 
@@ -183,6 +186,7 @@ impl Broker {
                 resolving: Flights::new(),
                 issuing: Flights::new(),
                 retries: token::Retries::default(),
+                rotation: rotation::Rotation::default(),
                 tasks: TaskTracker::new(),
             }),
         }

@@ -10,8 +10,10 @@ use async_trait::async_trait;
 
 use super::error::{Cause, Error};
 use super::types::{
-    AccessToken, CachedToken, IdentityId, IdentityRecord, KeyId, ScopeSet, TokenKey, UserId, Validity,
+    AccessToken, CachedToken, IdentityId, IdentityRecord, KeyId, KeyStanding, ScopeSet, Signing, TokenKey,
+    UserId, Validity,
 };
+use crate::clock::Timestamp;
 
 /// A new identity at ACS.
 #[derive(Debug, Clone)]
@@ -29,6 +31,16 @@ pub struct CreatedIdentity {
 pub trait TokenIssuer: Send + Sync {
     /// The credential that would sign a request now.
     fn key(&self) -> KeyId;
+
+    /// The same, with what a rotation needs to know.
+    fn signing(&self) -> Signing {
+        Signing { key: self.key(), since: Timestamp::default(), spare: None }
+    }
+
+    /// What is known of a credential.
+    fn standing(&self, key: KeyId) -> KeyStanding {
+        if key == self.key() { KeyStanding::InUse } else { KeyStanding::Unknown }
+    }
 
     /// Creates an identity, with a first token in the same call if asked. Not idempotent.
     async fn create_identity(
@@ -108,6 +120,15 @@ pub enum StoreProblem {
         "the store may evict keys that never expire (maxmemory-policy {0}); set noeviction or a volatile-* policy"
     )]
     Evicts(String),
+    /// It may forget requests and messages under memory pressure, which could then be done twice.
+    #[error(
+        "the store may evict records of messages (maxmemory-policy {0}), and a message whose record is gone may be \
+         sent twice; set noeviction, or store.redis.allow_eviction"
+    )]
+    EvictsMessages(String),
+    /// It calls users by other names than this process, which would find nobody.
+    #[error("{0}")]
+    OtherNames(String),
 }
 
 /// The mapping from users to identities. The truth: never expires, never evicted, never guessed.
@@ -160,6 +181,10 @@ pub trait TokenCache: Send + Sync {
     /// generation. Check and write are one atomic step: this is the fence that makes revocation final.
     /// Returns whether it was kept.
     async fn put(&self, user: &UserId, key: &TokenKey, token: &CachedToken) -> Result<bool, StoreError>;
+
+    /// Under which keys there may be tokens of the user; at least those under which there are. For a rotation, not for
+    /// the request path.
+    async fn keys_of(&self, user: &UserId) -> Result<Vec<TokenKey>, StoreError>;
 }
 
 /// Names one request of one caller in the ledger.

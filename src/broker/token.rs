@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::error::Error;
 use super::flight::Joined;
-use super::freshness::{Decision, Wanted, decide, refresh_at, satisfies, usable_as_fallback};
+use super::freshness::{Decision, Issuer, Wanted, decide, refresh_at, satisfies, usable_as_fallback};
 use super::identity::{Polling, ROUNDS};
 use super::once::Request;
 use super::ports::Snapshot;
-use super::types::{AccessToken, CachedToken, Caller, IdentityRecord, TokenKey, UserId};
+use super::types::{AccessToken, CachedToken, Caller, IdentityRecord, KeyStanding, TokenKey, UserId};
 use super::{Broker, Core, IssueToken, RefreshToken, ServedToken};
 use crate::clock::Timestamp;
 
@@ -48,10 +48,7 @@ impl Broker {
             core.metrics.token_decision(if snapshot.record.is_some() { "replace" } else { "create" });
 
             let now = core.clock.now();
-            let fallback = snapshot
-                .token
-                .as_ref()
-                .is_some_and(|old| usable_as_fallback(&core.settings, &old.token, now));
+            let fallback = snapshot.token.as_ref().is_some_and(|old| core.may_bridge(&old.token, now));
             if fallback && !core.retries.may_start(&(user.clone(), key), now) {
                 // ACS failed a moment ago; asking it on every call would help neither side.
                 if let Some(served) = core.fall_back(&user, &key).await? {
@@ -140,11 +137,25 @@ impl Core {
     ) -> Decision {
         match &snapshot.token {
             Some(cached) => {
-                let wanted = Wanted { min_remaining, key: self.issuer.key() };
+                let wanted = Wanted { min_remaining, issuer: self.issuer_of(&cached.token) };
                 decide(&self.settings, &cached.token, spread(user, key), self.clock.now(), wanted)
             }
             None => Decision::Replace,
         }
+    }
+
+    /// What is known of whoever issued a token.
+    fn issuer_of(&self, token: &AccessToken) -> Issuer {
+        let standing = self.issuer.standing(token.key);
+        // Asked only if it matters: nearly every token is of the key in use.
+        let since =
+            if standing == KeyStanding::Spare { self.issuer.signing().since } else { Timestamp::default() };
+        Issuer::of(standing, token.issued_at, since)
+    }
+
+    /// Whether a token may be served, marked degraded, when no better one can be had.
+    fn may_bridge(&self, token: &AccessToken, now: Timestamp) -> bool {
+        usable_as_fallback(&self.settings, token, now) && self.issuer.standing(token.key) != KeyStanding::Dead
     }
 
     fn served(
@@ -183,7 +194,7 @@ impl Core {
         // Read again: a revocation may have come while ACS was being asked.
         let snapshot = self.stores.tokens.look_up(user, key).await?;
         let now = self.clock.now();
-        Ok(snapshot.token.filter(|old| usable_as_fallback(&self.settings, &old.token, now)).map(|old| {
+        Ok(snapshot.token.filter(|old| self.may_bridge(&old.token, now)).map(|old| {
             self.metrics.token_decision("degraded");
             self.served(user, key, old, false, true)
         }))
@@ -191,7 +202,7 @@ impl Core {
 
     /// Finds or issues a token that is not due, once for all replicas.
     async fn obtain(self: &Arc<Self>, user: &UserId, key: &TokenKey, min_remaining: Duration) -> Obtained {
-        let lease = format!("issue/{}/{}/{}", user.sha256_hex(), key.scopes.bits(), key.validity.minutes());
+        let lease = issue_lease(user, key);
         let mut polling = Polling::new();
         let mut tries = 0;
         while tries < ROUNDS {
@@ -250,7 +261,7 @@ impl Core {
 
     /// Issues a token for the record and keeps it. None if the record changed meanwhile: the token may have been
     /// issued before a revocation and must not be served.
-    async fn issue(
+    pub(super) async fn issue(
         &self,
         user: &UserId,
         key: &TokenKey,
@@ -319,6 +330,11 @@ impl Core {
             }
         })
     }
+}
+
+/// The lease under which a token is issued.
+pub(super) fn issue_lease(user: &UserId, key: &TokenKey) -> String {
+    format!("issue/{}/{}/{}", user.sha256_hex(), key.scopes.bits(), key.validity.minutes())
 }
 
 /// Which failures a valid but short token may bridge: those that another try may end.

@@ -3,10 +3,13 @@
 //! No type here has a `Debug` that shows a token or a user id. Parsing says what is wrong without repeating the value.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::error::Error;
+use super::policy::{Missing, Need, Permissions, Rpc};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
 
@@ -16,21 +19,78 @@ pub const MAX_ID_BYTES: usize = 256;
 /// How user ids begin that callers cannot use.
 const RESERVED: &str = "acsbroker:";
 
-/// Who calls the broker: a configured name, not a person. May be logged and used as a label.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// Who calls the broker: a configured name, not a person, with what it may do. The name may be logged and used as a
+/// label, and two callers are the same if their names are.
+#[derive(Clone)]
 pub struct Caller {
-    name: std::sync::Arc<str>,
+    name: Arc<str>,
+    permissions: Arc<Permissions>,
 }
 
 impl Caller {
-    /// The caller of that name.
-    pub fn new(name: impl Into<std::sync::Arc<str>>) -> Self {
-        Self { name: name.into() }
+    /// The caller of that name, who may do nothing.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self::allowed(name, Permissions::nothing())
+    }
+
+    /// The caller of that name with these permissions.
+    pub fn allowed(name: impl Into<Arc<str>>, permissions: Arc<Permissions>) -> Self {
+        Self { name: name.into(), permissions }
+    }
+
+    /// The caller of that name with every permission.
+    pub fn unlimited(name: impl Into<Arc<str>>) -> Self {
+        Self::allowed(name, Permissions::everything())
     }
 
     /// The name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What it may do.
+    pub fn permissions(&self) -> &Permissions {
+        &self.permissions
+    }
+
+    /// Whether it may have this now.
+    ///
+    /// # Errors
+    /// `PermissionMissing`.
+    pub fn may(&self, rpc: Rpc, need: Need<'_>) -> Result<(), Error> {
+        self.permissions
+            .judge(&self.name, rpc, need)
+            .map_err(|permission| Error::PermissionMissing { permission })
+    }
+
+    /// Refuses for a reason that is found out elsewhere.
+    ///
+    /// # Errors
+    /// `PermissionMissing`, unless refusals are only noted.
+    pub fn refuse(&self, rpc: Rpc, missing: Missing) -> Result<(), Error> {
+        self.permissions
+            .refuse(&self.name, rpc, missing)
+            .map_err(|permission| Error::PermissionMissing { permission })
+    }
+}
+
+impl PartialEq for Caller {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Caller {}
+
+impl std::hash::Hash for Caller {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Caller({:?})", self.name)
     }
 }
 
@@ -277,6 +337,35 @@ impl KeyId {
         }
         Self(id)
     }
+
+    /// Sixteen hexadecimal digits.
+    pub fn hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// What is known of a credential that issued a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStanding {
+    /// It signs.
+    InUse,
+    /// It is the operator's other one, and was not refused.
+    Spare,
+    /// Nobody here knows it: it was in use before a restart, or is in use elsewhere.
+    Unknown,
+    /// It was refused while another was accepted: its tokens are dead.
+    Dead,
+}
+
+/// Which credential signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signing {
+    /// That one.
+    pub key: KeyId,
+    /// Since when; tokens of others that were issued before are to be replaced.
+    pub since: Timestamp,
+    /// The one that could take its place.
+    pub spare: Option<KeyId>,
 }
 
 /// An access token of ACS: opaque text with its times.
@@ -310,6 +399,15 @@ pub struct TokenKey {
     pub scopes: ScopeSet,
     /// The validity it was asked for with.
     pub validity: Validity,
+}
+
+impl TokenKey {
+    /// The key of these scopes, as bits, and minutes; none if they are no key.
+    pub fn from_parts(scopes: u8, minutes: u64) -> Option<Self> {
+        let chosen = Scope::ALL.into_iter().filter(|scope| scopes & scope.bit() != 0);
+        let set = ScopeSet::new(chosen).ok().filter(|set| set.bits() == scopes)?;
+        Some(Self { scopes: set, validity: Validity::from_minutes(minutes).ok()? })
+    }
 }
 
 /// A token in the cache, with what it was issued for.

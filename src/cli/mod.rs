@@ -9,6 +9,7 @@ mod check;
 mod delivery;
 #[cfg(feature = "emulator")]
 mod dev;
+mod doctor;
 mod email;
 mod event;
 mod health;
@@ -18,6 +19,7 @@ mod output;
 #[cfg(feature = "emulator")]
 mod paste;
 mod remote;
+mod rotation;
 mod serve;
 mod settings;
 mod sms;
@@ -59,6 +61,10 @@ enum Command {
     /// Check audit files, and find somebody in them.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Look at everything a broker needs (credential, clock, store) and say what to do about what is wrong.
+    Doctor(doctor::Doctor),
+    /// Ask a running broker whether the ACS key that is not in use may be regenerated. Exit code 0 or 4.
+    Rotation(rotation::Rotation),
     /// Ask a running broker whether it serves; for container health checks. Exit code 0 or 1.
     Healthcheck(health::Healthcheck),
     /// Issue, refresh and revoke access tokens.
@@ -130,6 +136,8 @@ fn run(
         Command::CheckConfig(command) => command.run(environment, io),
         Command::Audit(command) => command.run(io),
         Command::Healthcheck(command) => command.run(environment, io),
+        Command::Doctor(command) => command.run(environment, io),
+        Command::Rotation(command) => command.run(environment, io),
         Command::Token(command) => one_call(command.run(io)),
         Command::Identity(command) => one_call(command.run(io)),
         Command::Sms(command) => one_call(command.run(io)),
@@ -157,10 +165,15 @@ fn to_the_end(command: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit,
     block_on(&mut tokio::runtime::Builder::new_multi_thread(), command)
 }
 
-fn block_on(
+/// Runs something short whose answer the command still has to tell.
+fn one_call_for<T>(command: impl Future<Output = T>) -> Result<T, Stop> {
+    block_on(&mut tokio::runtime::Builder::new_current_thread(), async { Ok(command.await) })
+}
+
+fn block_on<T>(
     builder: &mut tokio::runtime::Builder,
-    command: impl Future<Output = Result<Exit, Stop>>,
-) -> Result<Exit, Stop> {
+    command: impl Future<Output = Result<T, Stop>>,
+) -> Result<T, Stop> {
     /// Dropping a runtime waits for its blocking tasks without end.
     const LEFTOVERS_WITHIN: Duration = Duration::from_secs(1);
     let runtime = builder

@@ -69,12 +69,14 @@ impl Serve {
             let stop = stop_on_signal()?;
             let listeners = Listeners::bind(&config).await?;
             let (grpc, admin) = (listeners.grpc_addr(), listeners.admin_addr());
-            let webhook = listeners.webhook_addr();
+            let (webhook, probe) = (listeners.webhook_addr(), listeners.probe_addr());
             let app = App::build(&config, Arc::new(SystemClock)).await?;
             tracing::info!(
                 grpc = grpc.map(tracing::field::display),
                 admin = admin.map(tracing::field::display),
                 webhook = webhook.map(tracing::field::display),
+                probe = probe.map(tracing::field::display),
+                tls = config.server.tls.cert_file.is_some(),
                 version = env!("CARGO_PKG_VERSION"),
                 "acs-broker is listening"
             );

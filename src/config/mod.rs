@@ -4,6 +4,8 @@
 //! repeats a value, and never reads the environment itself: `cli` hands it over as a map. Relative paths are relative to
 //! the working directory.
 
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod layers;
 mod problem;
 mod rules;
@@ -31,6 +33,15 @@ use crate::{acs, admin, audit, auth, broker, grpc, messaging, store, telemetry, 
 
 /// The variable that Azure samples use for the connection string.
 pub const AZURE_VARIABLE: &str = "COMMUNICATION_SERVICES_CONNECTION_STRING";
+
+/// What Azure's workload identity sets in a pod, and whom it sets. Only of use with `acs.credential = "entra"`.
+const ENTRA_VARIABLES: &[(&str, &str)] = &[
+    ("AZURE_TENANT_ID", "acs.entra.tenant_id"),
+    ("AZURE_CLIENT_ID", "acs.entra.client_id"),
+    ("AZURE_CLIENT_SECRET", "acs.entra.client_secret"),
+    ("AZURE_FEDERATED_TOKEN_FILE", "acs.entra.federated_token"),
+    ("AZURE_AUTHORITY_HOST", "acs.entra.authority"),
+];
 
 /// The largest settings file that is read.
 const MAX_FILE_BYTES: u64 = 1_048_576;
@@ -114,17 +125,34 @@ impl Config {
 pub fn load(inputs: &Inputs<'_>) -> Result<Config, Problems> {
     let mut layers = Layers::new();
     lay(&mut layers, inputs);
-    if inputs.purpose != Purpose::Serve {
+    settle(layers, inputs.purpose)
+}
+
+/// Makes the settings of what was laid.
+fn settle(mut layers: Layers, purpose: Purpose) -> Result<Config, Problems> {
+    if purpose != Purpose::Serve {
         // A connection string that was meant for the real service must not reach the emulator, nor the other way round.
-        for key in ["acs.connection_string", "acs.connection_string_file", "acs.ca_file"] {
+        for key in [
+            "acs.connection_string",
+            "acs.connection_string_file",
+            "acs.secondary_connection_string",
+            "acs.secondary_connection_string_file",
+            "acs.credential",
+            "acs.endpoint",
+            "acs.ca_file",
+        ] {
             layers.reset(key);
+        }
+        // `dev` prints commands and addresses in plain text; it is reached from this machine alone.
+        for key in ["cert_file", "key_file", "client_ca_file"] {
+            layers.reset(&format!("server.tls.{key}"));
         }
     }
     let secrets = secrets::take(&mut layers);
     check_each(&mut layers);
-    let warnings = check_together(&mut layers, &secrets, inputs.purpose);
+    let warnings = check_together(&mut layers, &secrets, purpose);
     let rendered = show::render(&layers, &secrets);
-    let config = compose(&mut layers, &secrets, inputs.purpose, warnings, rendered);
+    let config = compose(&mut layers, &secrets, purpose, warnings, rendered);
     match config {
         Some(config) if layers.problems.is_empty() => Ok(config),
         _ => Err(Problems(layers.problems)),
@@ -164,11 +192,28 @@ fn compose(
         rendered,
     };
     config.acs.connection_string = secrets.get("acs.connection_string");
+    config.acs.secondary_connection_string = secrets.get("acs.secondary_connection_string");
+    // Files that another source overrules are not followed.
+    for (key, file) in [
+        ("acs.connection_string", &mut config.acs.connection_string_file),
+        ("acs.secondary_connection_string", &mut config.acs.secondary_connection_string_file),
+    ] {
+        if !secrets.is_from_file(key) {
+            *file = None;
+        }
+    }
+    config.acs.entra.client_secret = secrets.get("acs.entra.client_secret");
     config.store.redis.url = secrets.get("store.redis.url");
     config.store.redis.password = secrets.get("store.redis.password");
+    config.store.seal.hash_key = secrets.get("store.seal.hash_key");
+    config.store.redis.keeps_messages = [&config.messages.sms.senders, &config.messages.email.senders]
+        .iter()
+        .any(|senders| !senders.trim().is_empty());
     config.webhook.secret = secrets.get("webhook.secret");
     config.audit.key = secrets.get("audit.key");
     report(layers, secrets, "server", config.server.problems());
+    report(layers, secrets, "server", grpc::Tls::open(&config.server.tls).err().into_iter().collect());
+    report(layers, secrets, "auth.mesh", config.auth.mesh.problems());
     report(layers, secrets, "acs", config.acs.problems());
     report(layers, secrets, "tokens", config.tokens.problems());
     if purpose != Purpose::Emulator {
@@ -209,6 +254,11 @@ fn lay(layers: &mut Layers, inputs: &Inputs<'_>) {
     }
     if let Some(text) = inputs.environment.get(AZURE_VARIABLE).filter(|text| !text.is_empty()) {
         layers.lay_text("acs.connection_string", text, &Source::AzureVariable(AZURE_VARIABLE));
+    }
+    for (name, key) in ENTRA_VARIABLES {
+        if let Some(text) = inputs.environment.get(*name).filter(|text| !text.is_empty()) {
+            layers.lay_text(key, text, &Source::AzureVariable(name));
+        }
     }
     for (name, text) in inputs.environment {
         // An empty variable is one that is not set: templates leave those behind.
@@ -254,33 +304,34 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
     let on = |layers: &Layers, key: &str| layers.value(key).and_then(toml::Value::as_bool) == Some(true);
     let any_problem = |layers: &Layers, keys: &[&str]| keys.iter().any(|key| layers.has_problem(key));
 
-    let connection_string = secrets.get("acs.connection_string");
-    if purpose == Purpose::Serve
-        && connection_string.is_empty()
-        && !any_problem(layers, &["acs.connection_string", "acs.connection_string_file"])
+    check_credential(layers, secrets, purpose);
+    let keys_file = layers.text("store.seal.keys_file");
+    if purpose != Purpose::Emulator
+        && !keys_file.is_empty()
+        && let Err(error) = store::seal::KeyRing::read(Path::new(keys_file))
     {
-        layers.problem(
-            "acs.connection_string",
-            format!(
-                "is not set; set acs.connection_string_file to a file that holds it, or {AZURE_VARIABLE}"
-            ),
-        );
+        layers.problem("store.seal.keys_file", error.to_string());
     }
-
-    if !connection_string.is_empty()
-        && let Err(error) = acs::ConnectionString::parse(connection_string.expose())
-    {
-        layers.problem(&secrets.named("acs.connection_string"), error.to_string());
-    }
-    for key in ["acs.ca_file", "store.redis.ca_file"] {
+    for key in ["acs.ca_file", "store.redis.ca_file", "auth.policy_file"] {
         let path = layers.text(key);
         if !path.is_empty() && !Path::new(path).is_file() {
             layers.problem(key, "names a file that does not exist or is no regular file");
         }
     }
 
+    let enforced = layers.text("auth.mode") == "policy" && !on(layers, "auth.shadow");
+    if purpose != Purpose::Emulator && layers.text("auth.mode") == "policy" {
+        if layers.text("auth.policy_file").is_empty() && !layers.has_problem("auth.policy_file") {
+            let what = "is not set, and auth.mode is \"policy\"; set it to the path of a policy";
+            layers.problem("auth.policy_file", what);
+        }
+        if on(layers, "auth.shadow") {
+            warnings
+                .push("auth.shadow: nothing is refused; what the policy would refuse is only logged".into());
+        }
+    }
     if purpose != Purpose::Emulator
-        && layers.text("auth.mode") == "unauthenticated"
+        && !enforced
         && address(layers, "server.address").is_some_and(|address| !address.ip().is_loopback())
     {
         if on(layers, "auth.allow_off_loopback") {
@@ -289,16 +340,33 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         } else {
             layers.problem(
                 "server.address",
-                "is not a loopback address, and callers are not authenticated; listen on 127.0.0.1, or set \
+                "is not a loopback address, and callers need not authenticate; listen on 127.0.0.1, or set \
                  auth.allow_off_loopback = true behind a mesh or a network policy",
             );
         }
+    }
+    if purpose == Purpose::Serve
+        && layers.text("auth.mode") != "unauthenticated"
+        && layers.text("server.tls.cert_file").is_empty()
+        && address(layers, "server.address").is_some_and(|address| !address.ip().is_loopback())
+    {
+        warnings.push(
+            "server.tls.cert_file is not set: what callers send, their tokens too, is plain text unless a mesh \
+             encrypts it"
+                .into(),
+        );
     }
     let (server, admin) = (address(layers, "server.address"), address(layers, "admin.address"));
     let webhook = address(layers, "webhook.address");
     let is_taken = |one: Option<SocketAddr>, other| one == other && one.is_some_and(|one| one.port() != 0);
     if is_taken(server, admin) {
         layers.problem("admin.address", "is the same as server.address; choose another port");
+    }
+    let probe = address(layers, "server.probe_address");
+    for (other, key) in [(server, "server.address"), (admin, "admin.address"), (webhook, "webhook.address")] {
+        if is_taken(probe, other) && !layers.has_problem("server.probe_address") {
+            layers.problem("server.probe_address", format!("is the same as {key}; choose another port"));
+        }
     }
     for (other, key) in [(server, "server.address"), (admin, "admin.address")] {
         if is_taken(webhook, other) && !layers.has_problem("webhook.address") {
@@ -316,8 +384,54 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         if on(layers, "store.redis.allow_eviction") {
             warnings.push("store.redis.allow_eviction: this Redis may lose identities".into());
         }
+        if layers.text("store.seal.keys_file").is_empty() {
+            let what = "store.seal.keys_file: is not set, so tokens lie in Redis as they are";
+            warnings.push(what.into());
+        }
     }
     warnings
+}
+
+/// Checks that there is a credential, and that two keys are of one resource.
+fn check_credential(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) {
+    const FIRST: &str = "acs.connection_string";
+    const SECOND: &str = "acs.secondary_connection_string";
+    let (first, second) = (secrets.get(FIRST), secrets.get(SECOND));
+    if layers.text("acs.credential") == "entra" {
+        if !first.is_empty() || !second.is_empty() {
+            let what = "is set, and acs.credential is \"entra\"; keep one of them";
+            layers.problem(&secrets.named(if first.is_empty() { SECOND } else { FIRST }), what);
+        }
+        return;
+    }
+    if purpose == Purpose::Serve
+        && first.is_empty()
+        && !layers.has_problem(FIRST)
+        && !layers.has_problem("acs.connection_string_file")
+    {
+        layers.problem(
+            FIRST,
+            format!(
+                "is not set; set acs.connection_string_file to a file that holds it, or {AZURE_VARIABLE}"
+            ),
+        );
+    }
+    let mut endpoints = Vec::new();
+    for (key, text) in [(FIRST, first), (SECOND, second)] {
+        if text.is_empty() {
+            continue;
+        }
+        match acs::ConnectionString::parse(text.expose()) {
+            Ok(resource) => endpoints.push(resource.endpoint().clone()),
+            Err(error) => layers.problem(&secrets.named(key), error.to_string()),
+        }
+    }
+    if let [one, other] = endpoints.as_slice()
+        && one != other
+    {
+        let what = "is of another ACS resource than acs.connection_string; both keys must be of one resource";
+        layers.problem(&secrets.named(SECOND), what);
+    }
 }
 
 /// Reads a section into its component's type. A value the component refuses is reported and its default goes on.

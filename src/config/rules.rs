@@ -44,6 +44,17 @@ pub(super) enum Rule {
 /// The rule of every setting.
 pub(super) const RULES: &[(&str, Rule)] = &[
     ("server.address", Rule::Address),
+    ("server.probe_address", Rule::MaybeAddress),
+    ("server.tls.cert_file", Rule::Path),
+    ("server.tls.key_file", Rule::Path),
+    ("server.tls.client_ca_file", Rule::Path),
+    ("server.tls.client_certificate", Rule::Choice(&["required", "optional"])),
+    ("server.max_connections", Rule::Whole(1, 1_000_000)),
+    ("server.max_connections_per_peer", Rule::Whole(1, 1_000_000)),
+    ("server.handshake_timeout", Rule::Time("1s", "1m")),
+    ("server.max_connection_age", Rule::Time("0s", "24h")),
+    ("server.max_connection_idle", Rule::Time("0s", "24h")),
+    ("server.max_header_bytes", Rule::Whole(4096, 262_144)),
     ("server.max_in_flight", Rule::Whole(1, 100_000)),
     ("server.max_streams_per_connection", Rule::Whole(1, 10_000)),
     ("server.max_message_bytes", Rule::Whole(1024, 16_777_216)),
@@ -51,9 +62,27 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("server.drain_timeout", Rule::Time("0s", "10m")),
     ("server.reflection", Rule::Switch),
     ("admin.address", Rule::Address),
-    ("auth.mode", Rule::Choice(&["unauthenticated"])),
+    ("auth.mode", Rule::Choice(&["unauthenticated", "policy"])),
     ("auth.allow_off_loopback", Rule::Switch),
+    ("auth.policy_file", Rule::Path),
+    ("auth.shadow", Rule::Switch),
+    ("auth.mesh.header", Rule::Choice(&["", "xfcc", "l5d-client-id"])),
+    ("auth.mesh.pinned", Rule::Text),
     ("acs.connection_string", Rule::Secret),
+    ("acs.secondary_connection_string", Rule::Secret),
+    ("acs.secondary_connection_string_file", Rule::Path),
+    ("acs.credential", Rule::Choice(&["key", "entra"])),
+    ("acs.endpoint", Rule::Text),
+    ("acs.check_every", Rule::Time("5s", "1h")),
+    ("acs.reissue_per_second", Rule::Whole(1, 1000)),
+    ("acs.entra.kind", Rule::Choice(&["workload", "managed", "secret"])),
+    ("acs.entra.tenant_id", Rule::Text),
+    ("acs.entra.client_id", Rule::Text),
+    ("acs.entra.client_secret", Rule::Secret),
+    ("acs.entra.client_secret_file", Rule::Path),
+    ("acs.entra.federated_token", Rule::Path),
+    ("acs.entra.authority", Rule::Filled),
+    ("acs.entra.metadata", Rule::Filled),
     ("acs.connection_string_file", Rule::Path),
     ("acs.ca_file", Rule::Path),
     ("acs.timeout", Rule::Time("100ms", "60s")),
@@ -81,9 +110,14 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("store.redis.timeout", Rule::Time("10ms", "5s")),
     ("store.redis.max_concurrency", Rule::Whole(1, 100_000)),
     ("store.redis.allow_eviction", Rule::Switch),
+    ("store.seal.keys_file", Rule::Path),
+    ("store.seal.mode", Rule::Choice(&["seal", "open", "require"])),
+    ("store.seal.hash_key", Rule::Secret),
+    ("store.seal.hash_key_file", Rule::Path),
     ("messages.retention", Rule::Time("1h", "90d")),
     ("messages.hold", Rule::Time("10s", "10m")),
-    ("messages.find_out_within", Rule::Time("10s", "1h")),
+    ("messages.find_out_within", Rule::Time("5s", "1h")),
+    ("messages.duplicates_within", Rule::Time("0s", "24h")),
     ("messages.limits", Rule::Share(0.0, 10_000.0)),
     ("messages.sms.senders", Rule::Text),
     ("messages.sms.allow", Rule::Text),
@@ -94,6 +128,10 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("webhook.address", Rule::MaybeAddress),
     ("webhook.secret", Rule::Secret),
     ("webhook.secret_file", Rule::Path),
+    ("webhook.entra_tenant", Rule::Text),
+    ("webhook.entra_audience", Rule::Text),
+    ("webhook.entra_authority", Rule::Filled),
+    ("webhook.entra_app", Rule::Filled),
     ("audit.file", Rule::Text),
     ("audit.key", Rule::Secret),
     ("audit.key_file", Rule::Path),
@@ -216,7 +254,10 @@ mod tests {
             assert!(layers.value(&format!("{key}_file")).is_some(), "{key}");
         }
         for key in layers.keys().iter().filter_map(|key| key.strip_suffix("_file")) {
-            assert!(key.ends_with(".ca") || secrets().any(|secret| secret == key), "{key}");
+            // Certificates and policies are no secrets; a private key and a key ring are only ever files.
+            let is_file = key.ends_with("ca") || key.starts_with("server.tls.");
+            let is_file = is_file || ["auth.policy", "store.seal.keys"].contains(&key);
+            assert!(is_file || secrets().any(|secret| secret == key), "{key}");
         }
     }
 

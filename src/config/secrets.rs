@@ -33,13 +33,14 @@ impl Secrets {
         self.0.get(key).map_or_else(|| Secret::new(""), |taken| taken.secret.clone())
     }
 
+    /// Whether it came from its file.
+    pub(super) fn is_from_file(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(|taken| taken.from_file)
+    }
+
     /// The key to name in a message about this secret: its own, or that of its file.
     pub(super) fn named(&self, key: &str) -> String {
-        if self.0.get(key).is_some_and(|taken| taken.from_file) {
-            format!("{key}_file")
-        } else {
-            key.to_owned()
-        }
+        if self.is_from_file(key) { format!("{key}_file") } else { key.to_owned() }
     }
 }
 

@@ -94,7 +94,7 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
     let table: &[(&str, &str)] = &[
         (
             "[server]\naddress = \"0.0.0.0:50051\"",
-            "server.address is not a loopback address, and callers are not authenticated; listen on 127.0.0.1, or \
+            "server.address is not a loopback address, and callers need not authenticate; listen on 127.0.0.1, or \
              set auth.allow_off_loopback = true behind a mesh or a network policy (file F)",
         ),
         (
@@ -108,7 +108,15 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
         (
             "[webhook]\naddress = \"0.0.0.0:8084\"",
             "webhook.address is not a loopback address, and without webhook.secret anybody could forge events; set the \
-             secret or its _file twin (file F)",
+             secret or its _file twin, or webhook.entra_tenant (file F)",
+        ),
+        (
+            "[webhook]\nentra_tenant = \"contoso\"\nentra_audience = \"a\"",
+            "webhook.entra_tenant must be the tenant's id, 36 letters, digits and `-` (file F)",
+        ),
+        (
+            "[webhook]\nentra_audience = \"a\"",
+            "webhook.entra_tenant is not set, and webhook.entra_audience is; set both or none (built-in default)",
         ),
         (
             "[webhook]\naddress = \"localhost:8084\"",
@@ -151,7 +159,42 @@ fn each_mistake_names_the_key_the_source_and_the_mend() {
             "[tokens]\ndefault_validity = \"60m 500ms\"",
             "tokens.default_validity must be a duration from 1h to 24h in whole minutes, such as \"24h\" (file F)",
         ),
-        ("[auth]\nmode = \"none\"", "auth.mode must be \"unauthenticated\" (file F)"),
+        ("[auth]\nmode = \"none\"", "auth.mode must be \"unauthenticated\" or \"policy\" (file F)"),
+        (
+            "[server]\nprobe_address = \"127.0.0.1:8081\"",
+            "server.probe_address is the same as admin.address; choose another port (file F)",
+        ),
+        (
+            "[server]\nprobe_address = \"here\"",
+            "server.probe_address must be an IP address and a port, such as \"127.0.0.1:8084\" or \"[::]:8084\", or \
+             empty (file F)",
+        ),
+        ("[server]\nmax_header_bytes = 100", "server.max_header_bytes must be from 4096 to 262144 (file F)"),
+        (
+            "[server.tls]\ncert_file = \"/no\"",
+            "server.tls.key_file is not set, and tls.cert_file is (built-in default)",
+        ),
+        (
+            "[server.tls]\nclient_ca_file = \"/no\"",
+            "server.tls.client_ca_file is set without tls.cert_file: only TLS can ask for certificates (file F)",
+        ),
+        (
+            "[server.tls]\ncert_file = \"/no\"\nkey_file = \"/no\"",
+            "server.tls.cert_file names a file that cannot be read, or is none of at most 1 MiB (file F)",
+        ),
+        (
+            "[server.tls]\nclient_certificate = \"perhaps\"",
+            "server.tls.client_certificate must be \"required\" or \"optional\" (file F)",
+        ),
+        (
+            "[auth.mesh]\nheader = \"xfcc\"",
+            "auth.mesh.pinned must not be empty while auth.mesh.header is set (built-in default)",
+        ),
+        (
+            "[auth.mesh]\nheader = \"xfcc\"\npinned = \"loopback, *\"",
+            "auth.mesh.pinned must be names like spiffe://…, dns:… or loopback, separated by commas; number 2 is none \
+             (file F)",
+        ),
         ("[store.embedded]\npath = \"\"", "store.embedded.path must not be empty (file F)"),
         (
             "[store.redis]\nprefix = \"a:b\"",

@@ -17,6 +17,8 @@ mod email;
 mod events;
 mod faults;
 mod feed;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod handle;
 mod identity;
 mod inbox;

@@ -1,19 +1,16 @@
-//! Every call has a caller, or it gets nothing.
+//! Every call has a caller and a permit, or it gets nothing.
 //!
-//! [`admit`] runs before any handler and puts the [`Caller`] into the request; [`caller`] is how a handler gets it.
-//! A handler that is reached some other way finds none and refuses, so forgetting the first step lets nobody in.
-//! The open methods, health and reflection, are those of [`Method::is_open`] and no others.
-
-use tonic::Status;
+//! [`admit`] runs before any handler and puts a [`Permit`] into the request. A handler that is reached some other way
+//! finds none and refuses, so forgetting this step lets nobody in. The open methods, health and reflection, are those of
+//! [`Method::is_open`] and no others.
 
 use super::method::Method;
 use super::observe::Identified;
-use super::status;
+use super::permit::Permit;
 use crate::auth::{Credentials, Gate, Peer};
 use crate::broker::error::Error;
-use crate::broker::types::Caller;
 
-/// Finds out who calls, and notes it in the request for the handler and in `who` for the log.
+/// Finds out who calls and whether it may, and notes it in the request for the handler and in `who` for the log.
 pub(crate) async fn admit<B>(
     gate: &Gate,
     peer: &Peer,
@@ -24,19 +21,18 @@ pub(crate) async fn admit<B>(
     if method.is_open() {
         return Ok(());
     }
-    let identified = gate.identify(&Credentials { peer, headers: request.headers() }).await;
-    match who.get_or_init(|| identified) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller.clone());
-            Ok(())
-        }
-        Err(_) => Err(Error::CallerUnauthenticated),
+    let credentials = Credentials { peer, headers: request.headers() };
+    let identified = gate.identify(&credentials).await;
+    let Ok(caller) = who.get_or_init(|| identified) else {
+        return Err(Error::CallerUnauthenticated);
+    };
+    // Without one there is no such method, which is told only to those who are known.
+    if let Some(rpc) = method.rpc {
+        let trail = request.extensions().get();
+        let permit = Permit::enter(gate, &credentials, caller, rpc, trail).await?;
+        request.extensions_mut().insert(permit);
     }
-}
-
-/// The caller of a request that was admitted.
-pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
-    request.extensions().get().cloned().ok_or_else(|| status::of(Error::CallerUnauthenticated))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -55,11 +51,11 @@ mod tests {
             assert!(admit(&Gate::shut(), &nobody, method, &mut request, &who).await.is_err());
             assert_eq!(who.get(), Some(&Err(Unidentified::NotClaimed)));
         }
-        assert!(caller(&tonic::Request::from_http(request)).is_err());
+        assert!(Permit::of(&tonic::Request::from_http(request)).is_err());
 
         let mut request = http::Request::new(());
         admit(&Gate::open(true), &nobody, issue, &mut request, &Identified::new()).await.unwrap();
-        assert_eq!(caller(&tonic::Request::from_http(request)).unwrap().name(), "unauthenticated");
+        assert_eq!(Permit::of(&tonic::Request::from_http(request)).unwrap().own().name(), "unauthenticated");
     }
 
     #[tokio::test]
@@ -67,12 +63,12 @@ mod tests {
         let check = method::at("/grpc.health.v1.Health/Check");
         let mut request = http::Request::new(());
         admit(&Gate::shut(), &Peer::default(), check, &mut request, &Identified::new()).await.unwrap();
-        assert!(caller(&tonic::Request::from_http(request)).is_err());
+        assert!(Permit::of(&tonic::Request::from_http(request)).is_err());
     }
 
     #[test]
-    fn a_request_that_was_not_admitted_has_no_caller() {
-        let status = caller(&tonic::Request::new(())).unwrap_err();
+    fn a_request_that_was_not_admitted_has_no_permit() {
+        let status = Permit::of(&tonic::Request::new(())).unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unauthenticated);
     }
 }

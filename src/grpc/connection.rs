@@ -3,45 +3,42 @@
 //! hyper directly and not tonic's own accept loop: that one sets no TCP_NODELAY on a listener it is handed, waits for
 //! ever for connections to close, and cuts calls at `grpc-timeout` with an answer that has no details. Having the loop
 //! also leaves room for another way of writing or scheduling. Every connection is bounded in streams, header size,
-//! silence and time to begin; their number is bounded too.
+//! silence and time to begin; their number is bounded in all and for each address, and `guests` says who has to leave.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::body::Body;
 
-use super::health::Health;
+use super::guests::{Guests, Place, Stay};
+use super::held::Held;
+use super::probe::Probes;
 use super::server::Server;
+use super::socket::Socket;
+use super::tls::{Chain, Tls};
 use super::turn::{Inline, Turns};
-use crate::auth::Peer;
-
-/// Connections open at the same time; more wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 16_384;
+use crate::auth::{Certificate, Peer};
+use crate::metrics::Metrics;
 
 /// What every HTTP/2 connection begins with.
-const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// The time a new connection has to send the preface; hyper itself would wait for ever.
-const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long to wait for the rest of a preface that came in pieces.
-const PREFACE_PAUSE: Duration = Duration::from_millis(20);
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A silent connection is asked for a sign of life this often, and closed if none comes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Bytes of all headers of a request.
-const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
 /// Streams reset by the peer before they were looked at, and streams reset by us, before the connection is closed:
 /// bounds against rapid-reset floods.
@@ -51,34 +48,98 @@ const MAX_LOCAL_RESETS: usize = 1024;
 /// How long to wait after an accept failed, as it does without end when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often guests are looked at, and how often their certificates are judged although no authority has changed.
+const LOOK: Duration = Duration::from_secs(1);
+const JUDGE_EVERY: Duration = Duration::from_secs(60);
+
 /// What the settings say about connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
+    /// Connections open at the same time; more wait in the listener's queue.
+    pub(crate) max_connections: usize,
+    /// Connections of one address; more are closed.
+    pub(crate) max_per_peer: usize,
+    /// The time TLS and the preface may take; hyper itself would wait for ever.
+    pub(crate) handshake: Duration,
+    /// How long a connection may stay, and how long without a call; none for ever.
+    pub(crate) age: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
     /// Concurrent streams of one connection.
     pub(crate) max_streams: u32,
+    /// Bytes of all headers of a request.
+    pub(crate) max_header_bytes: u32,
     /// How long running calls may go on after the shutdown began.
     pub(crate) drain_timeout: Duration,
 }
 
-/// Serves connections until `shutdown`, then lets running calls end within the drain time.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    server: Arc<Server>,
+impl Limits {
+    /// Less of all of it, for a port that answers with a few bytes.
+    pub(crate) fn of_probes(self) -> Self {
+        Self {
+            max_connections: 256,
+            max_per_peer: 64,
+            max_streams: 16,
+            max_header_bytes: 4096,
+            drain_timeout: Duration::from_secs(1),
+            ..self
+        }
+    }
+}
+
+/// What answers on a listener.
+pub(crate) enum Calls {
+    /// The API.
+    Api(Server),
+    /// Health alone.
+    Probes(Probes),
+}
+
+impl Calls {
+    async fn call(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+        match self {
+            Self::Api(server) => server.call(peer, request).await,
+            Self::Probes(probes) => probes.call(request).await,
+        }
+    }
+}
+
+/// A listener and all that its connections share.
+pub(crate) struct Door {
+    pub(crate) listener: TcpListener,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) calls: Calls,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+}
+
+/// What a connection needs to know.
+struct Inside {
+    tls: Option<Arc<Tls>>,
+    calls: Calls,
     limits: Limits,
-    health: Health,
-    shutdown: CancellationToken,
-) {
-    let connections = TaskTracker::new();
+    guests: Arc<Guests>,
+    cut: CancellationToken,
+}
+
+/// Serves connections until `shutdown`, tells `draining`, and lets running calls end within the drain time.
+pub(crate) async fn serve(door: Door, draining: impl FnOnce(), shutdown: CancellationToken) {
+    let Door { listener, tls, calls, limits, metrics } = door;
+    let stay = Stay { most_per_peer: limits.max_per_peer, age: limits.age, idle: limits.idle };
+    let guests = Guests::new(stay, metrics, shutdown.clone());
     let cut = CancellationToken::new();
     // Whatever ends this function, also its being dropped, ends the connections.
     let _cut_on_drop = cut.clone().drop_guard();
-    let _ = shutdown
-        .run_until_cancelled(accept(listener, &connections, |stream, peer| {
-            serve_connection(stream, peer, server.clone(), limits, shutdown.clone(), cut.clone())
-        }))
-        .await;
+    let inside = Arc::new(Inside { tls, calls, limits, guests, cut: cut.clone() });
+    let connections = TaskTracker::new();
+    let looking = look(&inside);
+    let accepting = accept(listener, &connections, &inside);
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        never = accepting => match never {},
+        never = looking => match never {},
+    }
     // The listener is closed by now. Probes on open connections and watches learn of the end first.
-    health.drain();
+    draining();
     connections.close();
     let open = connections.len();
     tracing::info!(open, "draining connections");
@@ -93,23 +154,18 @@ pub(crate) async fn serve(
 }
 
 /// Accepts for ever.
-async fn accept<F>(
-    listener: TcpListener,
-    connections: &TaskTracker,
-    connection: impl Fn(TcpStream, SocketAddr) -> F,
-) -> Infallible
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(listener: TcpListener, connections: &TaskTracker, inside: &Arc<Inside>) -> Infallible {
+    let seats = Arc::new(Semaphore::new(inside.limits.max_connections));
     loop {
-        let place = places.clone().acquire_owned().await;
+        let seat = seats.clone().acquire_owned().await;
+        inside.guests.room().await;
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                let served = connection(stream, peer);
+            Ok((stream, address)) => {
+                let Some(place) = inside.guests.admit(address.ip()) else { continue };
+                let served = serve_connection(stream, address, inside.clone(), place);
                 connections.spawn(async move {
                     served.await;
-                    drop(place);
+                    drop(seat);
                 });
             }
             Err(error) => {
@@ -120,11 +176,42 @@ where
     }
 }
 
+/// Looks at the guests for ever: at once when the authorities change, else once a second.
+async fn look(inside: &Inside) -> Infallible {
+    let mut changes = inside.tls.as_ref().map(|tls| tls.changes());
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut judged = Instant::now();
+    loop {
+        let changed = async {
+            let seen = match &mut changes {
+                Some(changes) => changes.changed().await.is_ok(),
+                None => false,
+            };
+            if !seen {
+                std::future::pending::<()>().await;
+            }
+        };
+        let changed = tokio::select! {
+            () = changed => true,
+            _ = ticks.tick() => false,
+        };
+        let tls = inside.tls.as_ref().filter(|tls| tls.asks());
+        match tls.filter(|_| changed || judged.elapsed() >= JUDGE_EVERY) {
+            Some(tls) => {
+                judged = Instant::now();
+                inside.guests.look(Some(&tls.trusts())).await;
+            }
+            None => inside.guests.look(None).await,
+        }
+    }
+}
+
 fn http2_of(limits: Limits, executor: Inline) -> http2::Builder<Inline> {
     let mut http = http2::Builder::new(executor);
     http.timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_streams)
-        .max_header_list_size(MAX_HEADER_BYTES)
+        .max_header_list_size(limits.max_header_bytes)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -134,63 +221,104 @@ fn http2_of(limits: Limits, executor: Inline) -> http2::Builder<Inline> {
     http
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    server: Arc<Server>,
-    limits: Limits,
-    shutdown: CancellationToken,
-    cut: CancellationToken,
-) {
+async fn serve_connection(stream: TcpStream, address: SocketAddr, inside: Arc<Inside>, place: Place) {
     // Without it the kernel holds small answers back: a tenth of the throughput.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let preface = shutdown.run_until_cancelled(timeout(PREFACE_TIMEOUT, speaks_http2(&stream)));
-    if preface.await != Some(Ok(true)) {
-        return;
-    }
-    let peer = Arc::new(Peer { address: Some(peer), certificate: None });
-    let calls = service_fn(move |request| {
-        let (server, peer) = (server.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(server.call(&peer, request).await) }
+    let guest = Arc::clone(place.guest());
+    // Boxed, so that a connection does not carry the room for its handshake for all of its life.
+    let beginning = Box::pin(timeout(inside.limits.handshake, begin(stream, inside.tls.as_deref())));
+    let (socket, client) = match guest.leave().run_until_cancelled(beginning).await {
+        Some(Ok(Ok(begun))) => begun,
+        Some(Ok(Err(why))) => return place.note(why),
+        Some(Err(_)) => return place.note("slow"),
+        None => return,
+    };
+    let (certificate, chain) = client.unzip();
+    place.begun(chain);
+    let peer = Arc::new(Peer { address: Some(address), certificate });
+    let bare = Arc::new(Peer { address: Some(address), certificate: None });
+    let calls = service_fn(|request: Request<Incoming>| {
+        let running = guest.call();
+        let peer = Arc::clone(if guest.is_distrusted() { &bare } else { &peer });
+        let inside = Arc::clone(&inside);
+        let streams = request.uri().path().contains("/Watch");
+        async move {
+            let answer = inside.calls.call(&peer, request).await;
+            // Any other answer is whole by now.
+            Ok::<_, Infallible>(if streams { answer.map(|body| Held::body(body, running)) } else { answer })
+        }
     });
-    let mut turns = Turns::new(stream, |socket, executor| {
-        http2_of(limits, executor).serve_connection(TokioIo::new(socket), calls)
+    let mut turns = Turns::new(socket, |socket, executor| {
+        http2_of(inside.limits, executor).serve_connection(TokioIo::new(socket), calls)
     });
     let ended = tokio::select! {
         ended = &mut turns => Some(ended),
-        () = shutdown.cancelled() => {
+        () = guest.leave().cancelled() => {
             turns.connection().graceful_shutdown();
-            cut.run_until_cancelled(turns).await
+            // Whoever is distrusted might stay for ever by not answering the farewell.
+            let patience = async {
+                if guest.is_distrusted() {
+                    tokio::time::sleep(inside.limits.drain_timeout).await;
+                } else {
+                    std::future::pending().await
+                }
+            };
+            tokio::select! {
+                ended = inside.cut.run_until_cancelled(&mut turns) => ended,
+                () = patience => None,
+            }
         }
-        () = cut.cancelled() => None,
+        () = inside.cut.cancelled() => None,
     };
     if let Some(Err(error)) = ended {
         tracing::debug!(%error, "a connection ended badly");
     }
 }
 
-/// Waits for the preface and leaves it to be read. False as soon as it is clear that none will come.
-async fn speaks_http2(stream: &TcpStream) -> bool {
+/// TLS, if there is any, and the preface. The error is the word for metrics.
+async fn begin(
+    stream: TcpStream,
+    tls: Option<&Tls>,
+) -> Result<(Socket, Option<(Arc<Certificate>, Chain)>), &'static str> {
+    let (mut socket, client) = match tls {
+        None => (Socket::from(stream), None),
+        Some(tls) => {
+            let shaken = tls.shake(stream).await.map_err(|error| {
+                tracing::debug!(error, "a TLS handshake failed");
+                "tls"
+            })?;
+            (Socket::from(shaken.stream), shaken.client)
+        }
+    };
+    if speaks_http2(&mut socket).await {
+        Ok((socket.reading_again(PREFACE), client))
+    } else {
+        Err("not_http2")
+    }
+}
+
+/// Reads the preface. False as soon as it is clear that none will come.
+async fn speaks_http2(socket: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut begin = [0; PREFACE.len()];
-    loop {
-        let Ok(count @ 1..) = stream.peek(&mut begin).await else { return false };
-        if begin.get(..count) != PREFACE.get(..count) {
+    let mut read = 0;
+    while let Some(room) = begin.get_mut(read..).filter(|room| !room.is_empty()) {
+        let Ok(count @ 1..) = socket.read(room).await else { return false };
+        read += count;
+        if begin.get(..read) != PREFACE.get(..read) {
             return false;
         }
-        if count == PREFACE.len() {
-            return true;
-        }
-        // Peeking again at once would spin: there is something to read, only not enough.
-        tokio::time::sleep(PREFACE_PAUSE).await;
     }
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -200,30 +328,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_preface_in_pieces_is_waited_for() {
-        let (mut client, server) = pair().await;
+        let (mut client, mut server) = pair().await;
         let (head, tail) = PREFACE.split_at(10);
         client.write_all(head).await.unwrap();
-        let waiting = tokio::spawn(async move { speaks_http2(&server).await });
+        let waiting = tokio::spawn(async move { speaks_http2(&mut server).await });
         client.write_all(tail).await.unwrap();
-        assert!(timeout(PREFACE_TIMEOUT, waiting).await.unwrap().unwrap());
+        assert!(timeout(PATIENCE, waiting).await.unwrap().unwrap());
     }
 
     #[tokio::test]
     async fn other_protocols_and_the_end_are_told_at_once() {
         for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01", b"PRI * HTTP/2.0\r\n\r\nXX"] {
-            let (mut client, server) = pair().await;
+            let (mut client, mut server) = pair().await;
             client.write_all(bytes).await.unwrap();
-            assert_eq!(timeout(PREFACE_TIMEOUT, speaks_http2(&server)).await, Ok(false));
+            assert_eq!(timeout(PATIENCE, speaks_http2(&mut server)).await, Ok(false));
         }
-        let (client, server) = pair().await;
+        let (client, mut server) = pair().await;
         drop(client);
-        assert_eq!(timeout(PREFACE_TIMEOUT, speaks_http2(&server)).await, Ok(false));
+        assert_eq!(timeout(PATIENCE, speaks_http2(&mut server)).await, Ok(false));
     }
 
     #[tokio::test(start_paused = true)]
     async fn half_a_preface_is_not_waited_for_for_ever() {
-        let (mut client, server) = pair().await;
+        let (mut client, mut server) = pair().await;
         client.write_all(PREFACE.split_at(10).0).await.unwrap();
-        assert!(timeout(PREFACE_TIMEOUT, speaks_http2(&server)).await.is_err());
+        assert!(timeout(PATIENCE, speaks_http2(&mut server)).await.is_err());
     }
 }

@@ -162,8 +162,12 @@ pub(crate) fn import_entry(request: v1::ImportIdentitiesRequest) -> Result<Impor
         return Err(Error::invalid("identity", "must be set"));
     };
     let mut check = Check::default();
-    // The broker's own identity too: it is part of what a list returns and what is restored from it.
-    let user = check.take("identity.user_id", UserId::parse(&identity.user_id));
+    // The broker's own identity too, for it is part of what a list returns and what is restored from it; and no other
+    // of the ids that are reserved.
+    let user = match UserId::parse(&identity.user_id) {
+        Ok(user) if user.is_service() => Some(user),
+        _ => check.take("identity.user_id", UserId::of_caller(&identity.user_id)),
+    };
     let id = check.take("identity.acs_user_id", IdentityId::parse(&identity.acs_user_id));
     let created_at = check.timestamp("identity.create_time", identity.create_time);
     match (user, id, created_at) {

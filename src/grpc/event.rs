@@ -15,9 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::authn::caller;
 use super::convert::event as convert;
 use super::observe::RequestId;
+use super::permit::{Permit, Sight};
 use super::proto::v1;
 use super::proto::v1::WatchEventsResponse;
 use super::proto::v1::event_service_server::EventService;
@@ -27,7 +27,7 @@ use super::trail;
 use crate::audit::Trail;
 use crate::broker::Broker;
 use crate::broker::error::Error;
-use crate::broker::types::{Caller, IdentityId};
+use crate::broker::types::IdentityId;
 use crate::messaging::{Messaging, Watch};
 use crate::metrics::Metrics;
 
@@ -75,18 +75,19 @@ impl EventService for Events {
         &self,
         request: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Answers>, Status> {
-        let (caller, trail) = (caller(&request)?, trail::of(&request)?);
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let (from, kinds) = convert::watch(request.get_ref()).map_err(status::of)?;
         let seat = Arc::clone(&self.seats).try_acquire_owned();
         let seat = seat.map_err(|_| status::of(Refusal::Overloaded))?;
-        trail::admitted(&trail, &caller).await?;
+        let sight = permit.events();
+        trail::admitted(&trail, sight.caller()).await?;
         let request_id = request.extensions().get::<RequestId>().cloned();
         let watch = self.messaging.watch(from, kinds).await.map_err(status::of)?;
         let (events, taken) = mpsc::channel(READY);
         let end = Arc::new(OnceLock::new());
         let teller = Teller {
             broker: self.broker.clone(),
-            caller,
+            sight,
             trail,
             told: 0,
             names: HashMap::new(),
@@ -119,7 +120,11 @@ fn answers(
 async fn tell_to_the_end(watch: Watch, mut teller: Teller, end: Arc<OnceLock<Failure>>, metrics: Metrics) {
     if let Err(failure) = teller.tell(watch).await {
         metrics.error(failure.reason());
-        tracing::info!(reason = failure.reason(), caller = teller.caller.name(), "a watch of events ends");
+        tracing::info!(
+            reason = failure.reason(),
+            caller = teller.sight.caller().name(),
+            "a watch of events ends"
+        );
         let _ = end.set(failure);
     }
     // The call's own record was made when the stream began.
@@ -130,7 +135,7 @@ async fn tell_to_the_end(watch: Watch, mut teller: Teller, end: Arc<OnceLock<Fai
 /// Hands events over to one watcher.
 struct Teller {
     broker: Broker,
-    caller: Caller,
+    sight: Sight,
     trail: Trail,
     /// Events told so far.
     told: u32,
@@ -143,17 +148,28 @@ struct Teller {
 impl Teller {
     /// Until the watcher is gone, which is no failure, or something ends the watch.
     async fn tell(&mut self, mut watch: Watch) -> Result<(), Failure> {
+        let replaced = self.sight.caller().permissions().replaced().clone();
         loop {
             let found = tokio::select! {
                 found = watch.next() => found?,
                 () = self.events.closed() => return Ok(()),
                 () = self.stopping.cancelled() => return Err(Refusal::Stopping.into()),
+                () = replaced.cancelled() => return Err(Refusal::PolicyChanged.into()),
             };
             for (cursor, event) in found {
+                let mut sees = self.sight.includes(&event);
                 let mut response = convert::event(&cursor, event);
                 if let Some(Told::Chat(chat)) = &mut response.event {
-                    self.name(chat.actor.as_mut()).await?;
-                    self.name(chat.subject.as_mut()).await?;
+                    for party in [&mut chat.actor, &mut chat.subject].into_iter().flatten() {
+                        self.name(party).await?;
+                        sees |= !party.user_id.is_empty();
+                    }
+                }
+                if replaced.is_cancelled() {
+                    return Err(Refusal::PolicyChanged.into());
+                }
+                if !sees {
+                    continue;
                 }
                 let sent = tokio::select! {
                     sent = self.events.send_timeout(response, PATIENCE) => sent,
@@ -169,14 +185,13 @@ impl Teller {
     }
 
     /// Gives a party the app's name for it, if the broker knows one.
-    async fn name(&mut self, party: Option<&mut v1::ChatParty>) -> Result<(), Error> {
-        let Some(party) = party else { return Ok(()) };
+    async fn name(&mut self, party: &mut v1::ChatParty) -> Result<(), Error> {
         if let Some(name) = self.names.get(&party.acs_user_id) {
             party.user_id.clone_from(name);
             return Ok(());
         }
         let Ok(identity) = IdentityId::parse(&party.acs_user_id) else { return Ok(()) };
-        match self.broker.get_identity_by_acs_id(&self.caller, identity).await {
+        match self.broker.get_identity_by_acs_id(self.sight.caller(), identity).await {
             Ok((user, _)) => {
                 user.as_str().clone_into(&mut party.user_id);
                 if self.names.len() >= NAMES {

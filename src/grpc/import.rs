@@ -13,11 +13,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 use super::convert::{self, ImportEntry};
+use super::permit::Permit;
 use super::proto::v1::{ImportIdentitiesRequest, ImportIdentitiesResponse, ImportProblem};
 use super::status::{self, Refusal};
 use crate::audit::{Trail, Whom};
 use crate::broker::error::Error;
-use crate::broker::types::Caller;
 use crate::broker::{Broker, Imported};
 
 /// Messages a call may send.
@@ -46,7 +46,7 @@ impl Imports {
     pub(crate) async fn run(
         &self,
         broker: &Broker,
-        caller: &Caller,
+        permit: &Permit,
         trail: &Trail,
         entries: impl Stream<Item = Result<ImportIdentitiesRequest, Status>>,
     ) -> Result<ImportIdentitiesResponse, Status> {
@@ -59,7 +59,7 @@ impl Imports {
         loop {
             if let Some(entry) = waiting.take_if(|_| running.is_empty()) {
                 names.extend(entry.names());
-                running.push_back(entry.import(broker, caller, trail));
+                running.push_back(entry.import(broker, permit, trail));
             }
             tokio::select! {
                 Some(done) = running.next() => {
@@ -76,7 +76,7 @@ impl Imports {
                         waiting = Some(entry);
                     } else {
                         names.extend(entry.names());
-                        running.push_back(entry.import(broker, caller, trail));
+                        running.push_back(entry.import(broker, permit, trail));
                     }
                 }
                 else => return Ok(std::mem::take(&mut tally.response)),
@@ -114,18 +114,22 @@ impl Entry {
         self.names.into_iter().flatten()
     }
 
-    async fn import(self, broker: &Broker, caller: &Caller, trail: &Trail) -> Done {
+    async fn import(self, broker: &Broker, permit: &Permit, trail: &Trail) -> Done {
         let outcome = match self.content {
-            Ok(ImportEntry { user, identity, created_at, validate_only }) => {
-                let (who, whose) = (user.clone(), identity.clone());
-                let outcome = broker.import_identity(caller, user, identity, created_at, validate_only).await;
-                if matches!(outcome, Ok(Imported::New)) && !validate_only {
-                    // A record for each: whom an identity is given to decides who gets its tokens.
-                    let on = [(Whom::User, who.as_str()), (Whom::Identity, whose.as_str())];
-                    trail.did("identity_imported", 1, &on);
+            Ok(ImportEntry { user, identity, created_at, validate_only }) => match permit.user(&user) {
+                Ok(caller) => {
+                    let (who, whose) = (user.clone(), identity.clone());
+                    let outcome =
+                        broker.import_identity(caller, user, identity, created_at, validate_only).await;
+                    if matches!(outcome, Ok(Imported::New)) && !validate_only {
+                        // A record for each: whom an identity is given to decides who gets its tokens.
+                        let on = [(Whom::User, who.as_str()), (Whom::Identity, whose.as_str())];
+                        trail.did("identity_imported", 1, &on);
+                    }
+                    outcome
                 }
-                outcome
-            }
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         Done { names: self.names, validate_only: self.validate_only, outcome }
@@ -216,7 +220,11 @@ impl<'a> Tally<'a> {
         match outcome {
             Ok(Imported::New) => self.response.imported_count += 1,
             Ok(Imported::Unchanged) => self.response.unchanged_count += 1,
-            Err(error @ (Error::InvalidField(_) | Error::IdentityAlreadyLinked)) => {
+            Err(
+                error @ (Error::InvalidField(_)
+                | Error::IdentityAlreadyLinked
+                | Error::PermissionMissing { .. }),
+            ) => {
                 self.response.rejected_count += 1;
                 if self.response.problems.len() < MAX_PROBLEMS {
                     self.response.problems.push(ImportProblem {

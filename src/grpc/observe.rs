@@ -254,7 +254,7 @@ fn code_of(response: &Response<Body>) -> Code {
 }
 
 /// The caller's request id if it is fit for logs, else a new one.
-fn request_id(sent: Option<&HeaderValue>) -> HeaderValue {
+pub(super) fn request_id(sent: Option<&HeaderValue>) -> HeaderValue {
     let fit = |id: &&HeaderValue| {
         let id = id.as_bytes();
         (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())

@@ -44,7 +44,7 @@ const MAX_MAIL_BYTES: usize = 16 * 1024 * 1024;
 const MAX_CHAT_BYTES: usize = 256 * 1024;
 
 /// A service whose speed does not matter.
-type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+pub(super) type Boxed = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// Everything that answers calls.
 pub(crate) struct Server {
@@ -147,6 +147,15 @@ impl Server {
         if let Err(error) = authn::admit(&self.gate, peer, method, &mut request, who).await {
             return status::of(error).into_http();
         }
+        self.dispatch(method, request).await
+    }
+
+    /// Gives a call to its service. One that was not admitted is refused there.
+    async fn dispatch<B>(&self, method: &'static Method, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
         let boxed = match (method.service, &self.reflection) {
             (Service::Token, _) => {
                 let Ok(response) = self.tokens.clone().call(request).await;
@@ -198,7 +207,7 @@ impl Server {
 }
 
 /// The gRPC specification wants 415 for other content; other methods than POST are not gRPC either.
-fn refuse_other_than_grpc<B>(request: &Request<B>) -> Option<Response<Body>> {
+pub(super) fn refuse_other_than_grpc<B>(request: &Request<B>) -> Option<Response<Body>> {
     let is_grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
     let refused = if request.method() != HttpMethod::POST {
         StatusCode::METHOD_NOT_ALLOWED
@@ -223,3 +232,7 @@ fn reflection() -> Result<[Boxed; 2], tonic_reflection::server::Error> {
         BoxCloneSyncService::new(builder().build_v1alpha()?.max_decoding_message_size(4096)),
     ])
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation as BadField, PreconditionViolation, StatusExt};
+use tonic_types::{
+    ErrorDetails, FieldViolation as BadField, PreconditionViolation, QuotaViolation, StatusExt,
+};
 
 use crate::broker::error::{Error, FieldViolation};
 
@@ -18,6 +20,9 @@ pub(crate) const DOMAIN: &str = "acsbroker";
 
 /// `ResourceInfo.resource_type` of a user's identity.
 const IDENTITY: &str = "acsbroker.v1.Identity";
+
+/// What QuotaFailure says.
+const QUOTA_USED_UP: &str = "the calls that the broker's policy allows this caller are used up";
 
 /// Violations that are listed: a status travels in headers, of which clients take 8 KiB.
 const MAX_VIOLATIONS: usize = 24;
@@ -45,6 +50,9 @@ pub(crate) enum Refusal {
     /// A watcher did not take what was ready for it.
     #[error("the watcher did not keep up; watch again from the last cursor")]
     WatcherTooSlow,
+    /// Other rules hold for this caller than when its stream began.
+    #[error("the policy for this caller has changed; watch again from the last cursor")]
+    PolicyChanged,
     /// This process ends, and a stream with it.
     #[error("this broker is stopping; watch again from the last cursor")]
     Stopping,
@@ -92,7 +100,9 @@ enum Detail<'a> {
         description: &'static str,
     },
     /// Entries of ErrorInfo.metadata.
-    Metadata([(&'static str, String); 3]),
+    Metadata(Vec<(&'static str, String)>),
+    /// QuotaFailure, and RetryInfo.
+    Quota(Duration),
 }
 
 /// One row of the table.
@@ -127,7 +137,15 @@ impl Failure {
 
     /// Why the caller may not do what it asks, if that is what failed; for the audit.
     pub(crate) fn refusal_of_the_caller(&self) -> Option<&'static str> {
-        matches!(self, Self::Core(Error::CallerUnauthenticated)).then(|| self.reason())
+        let refused = matches!(
+            self,
+            Self::Core(
+                Error::CallerUnauthenticated
+                    | Error::PermissionMissing { .. }
+                    | Error::CallerQuotaExceeded { .. }
+            )
+        );
+        refused.then(|| self.reason())
     }
 
     /// The status with all its details, and with the request id if there is one.
@@ -153,6 +171,10 @@ impl Failure {
             }
             Detail::RetryInfo(delay) => {
                 details.set_retry_info(Some(delay));
+            }
+            Detail::Quota(delay) => {
+                details.set_retry_info(Some(delay));
+                details.set_quota_failure(vec![QuotaViolation::new("caller", QUOTA_USED_UP)]);
             }
             Detail::ResourceInfo(description) => {
                 details.set_resource_info(IDENTITY, "", "", description);
@@ -181,6 +203,17 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
             Code::Unauthenticated,
             Detail::None,
             "Authenticate as the operator of the broker prescribes. Which check failed is in the broker's log only.",
+        ),
+        Error::PermissionMissing { permission } => (
+            Code::PermissionDenied,
+            Detail::Metadata(vec![("permission", permission.to_string())]),
+            "Do not retry as it is. Ask the operator of the broker to grant what `permission` names in the policy \
+             (docs/policy.md), or ask for less. Nothing was looked up and nothing was done.",
+        ),
+        Error::CallerQuotaExceeded { retry_after } => (
+            Code::ResourceExhausted,
+            Detail::Quota(*retry_after),
+            "Retry after the delay in RetryInfo. The operator sets quotas in the policy (docs/policy.md). Nothing was done.",
         ),
         Error::IdentityNotFound => (
             Code::NotFound,
@@ -258,6 +291,11 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
             },
             "Use a new request_id for a new request, and the old one only to repeat the old request unchanged.",
         ),
+        Error::DuplicateContent { earlier } => (
+            Code::AlreadyExists,
+            Detail::Metadata(vec![("earlier_message_id", earlier.clone())]),
+            "Ask GetSms or GetEmail for `earlier_message_id`. To send it once more all the same, wait until `messages.duplicates_within` is over. Nothing was sent.",
+        ),
         Error::AcsThrottled { retry_after } => (
             Code::ResourceExhausted,
             Detail::RetryInfo(*retry_after),
@@ -270,7 +308,7 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
         ),
         Error::AcsRejected { status, code, request_id } => (
             Code::FailedPrecondition,
-            Detail::Metadata([
+            Detail::Metadata(vec![
                 ("acs_status", status.to_string()),
                 ("acs_code", code.clone()),
                 ("acs_request_id", request_id.clone()),
@@ -338,6 +376,12 @@ fn transport_row(refusal: Refusal) -> (&'static str, Code, Detail<'static>, &'st
             Detail::RetryInfo(Duration::from_secs(1)),
             "Watch again with the cursor of the last event you dealt with, which misses nothing; and take events off \
              the stream before you work on them.",
+        ),
+        Refusal::PolicyChanged => (
+            "POLICY_CHANGED",
+            Code::Unavailable,
+            Detail::RetryInfo(Duration::from_secs(1)),
+            "Watch again with the cursor of the last event you dealt with; what you see follows the new policy.",
         ),
         Refusal::Stopping => (
             "BROKER_STOPPING",

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::broker::policy::{Missing, Rpc};
 
 /// One of each failure. The match below stops compiling when one is missing.
 fn samples() -> Vec<Failure> {
@@ -30,6 +31,9 @@ fn samples() -> Vec<Failure> {
         Error::CursorExpired,
         Error::ChatForbidden,
         Error::ChatNotFound,
+        Error::PermissionMissing { permission: Missing::Rpc(Rpc::SendSms) },
+        Error::CallerQuotaExceeded { retry_after: Duration::from_secs(4) },
+        Error::DuplicateContent { earlier: "sms_0".into() },
     ];
     let transport = [
         Refusal::Overloaded,
@@ -39,6 +43,7 @@ fn samples() -> Vec<Failure> {
         Refusal::CompressionUnsupported,
         Refusal::WatcherTooSlow,
         Refusal::Stopping,
+        Refusal::PolicyChanged,
         Refusal::AuditUnavailable,
     ];
     core.into_iter().map(Failure::Core).chain(transport.map(Failure::Transport)).collect()
@@ -69,16 +74,20 @@ fn position(failure: &Failure) -> usize {
             Error::CursorExpired => 19,
             Error::ChatForbidden => 20,
             Error::ChatNotFound => 21,
+            Error::PermissionMissing { .. } => 22,
+            Error::CallerQuotaExceeded { .. } => 23,
+            Error::DuplicateContent { .. } => 24,
         },
         Failure::Transport(refusal) => match refusal {
-            Refusal::Overloaded => 22,
-            Refusal::MessageTooLarge => 23,
-            Refusal::MessageMalformed => 24,
-            Refusal::MethodUnknown => 25,
-            Refusal::CompressionUnsupported => 26,
-            Refusal::WatcherTooSlow => 27,
-            Refusal::Stopping => 28,
-            Refusal::AuditUnavailable => 29,
+            Refusal::Overloaded => 25,
+            Refusal::MessageTooLarge => 26,
+            Refusal::MessageMalformed => 27,
+            Refusal::MethodUnknown => 28,
+            Refusal::CompressionUnsupported => 29,
+            Refusal::WatcherTooSlow => 30,
+            Refusal::Stopping => 31,
+            Refusal::PolicyChanged => 32,
+            Refusal::AuditUnavailable => 33,
         },
     }
 }
@@ -87,7 +96,7 @@ fn position(failure: &Failure) -> usize {
 fn every_failure_has_a_sample_and_a_reason_of_its_own() {
     let samples = samples();
     let positions: Vec<_> = samples.iter().map(position).collect();
-    assert_eq!(positions, (0..30).collect::<Vec<_>>());
+    assert_eq!(positions, (0..34).collect::<Vec<_>>());
     let mut reasons: Vec<_> = samples.iter().map(Failure::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
@@ -116,7 +125,11 @@ fn the_delay_of_an_error_is_in_retry_info_and_nowhere_else() {
         let delay = match &failure {
             Failure::Core(error) => error.retry_after(),
             Failure::Transport(
-                Refusal::Overloaded | Refusal::WatcherTooSlow | Refusal::Stopping | Refusal::AuditUnavailable,
+                Refusal::Overloaded
+                | Refusal::WatcherTooSlow
+                | Refusal::Stopping
+                | Refusal::PolicyChanged
+                | Refusal::AuditUnavailable,
             ) => Some(Duration::from_secs(1)),
             Failure::Transport(_) => None,
         };
@@ -183,6 +196,7 @@ fn detail_text(detail: &Detail<'_>) -> String {
         Detail::None => "–".to_owned(),
         Detail::BadRequest(_) => "BadRequest, a violation per field".to_owned(),
         Detail::RetryInfo(_) => "RetryInfo".to_owned(),
+        Detail::Quota(_) => "QuotaFailure, RetryInfo".to_owned(),
         Detail::ResourceInfo(_) => format!("ResourceInfo of type `{IDENTITY}`, without a name"),
         Detail::PreconditionFailure { kind, .. } => format!("PreconditionFailure of type `{kind}`"),
         Detail::Metadata(entries) => {
@@ -209,6 +223,9 @@ fn page() -> String {
         let happened = match &failure {
             Failure::Core(Error::InvalidField(_)) => {
                 "one or more fields of the request are not acceptable".into()
+            }
+            Failure::Core(Error::PermissionMissing { .. }) => {
+                "the policy does not allow this caller to do this, or not for this user or sender".into()
             }
             Failure::Core(Error::AcsRejected { .. }) => {
                 "Azure Communication Services refused the request".into()

@@ -19,9 +19,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::Sleep;
+
+use super::socket::{Reads, Socket, Writes};
 
 /// Bytes that wait for the socket before hyper is told to wait too.
 const MOST_WAITING: usize = 64 * 1024;
@@ -43,8 +43,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What is to be written, and where to.
 struct Outgoing {
-    socket: OwnedWriteHalf,
+    socket: Writes,
     waiting: VecDeque<u8>,
+    /// Whether TLS may hold back something it was given.
+    held_back: bool,
     /// Whether the socket took something since the last turn.
     moved: bool,
 }
@@ -60,10 +62,15 @@ impl Outgoing {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.moved = true;
+            self.held_back = true;
             self.waiting.drain(..written);
         }
         if self.waiting.capacity() > KEPT {
             self.waiting = VecDeque::new();
+        }
+        if self.held_back {
+            ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+            self.held_back = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -82,7 +89,7 @@ impl Outgoing {
 
 /// The socket as hyper sees it: reads are real, writes wait for the end of the turn.
 pub(super) struct Gathered {
-    incoming: OwnedReadHalf,
+    incoming: Reads,
     outgoing: Arc<Mutex<Outgoing>>,
 }
 
@@ -163,10 +170,10 @@ pub(super) struct Turns<C> {
 
 impl<C> Turns<C> {
     /// Drives the connection that `serve` makes of the socket and the executor.
-    pub(super) fn new(socket: TcpStream, serve: impl FnOnce(Gathered, Inline) -> C) -> Self {
-        let (incoming, outgoing) = socket.into_split();
-        let outgoing =
-            Arc::new(Mutex::new(Outgoing { socket: outgoing, waiting: VecDeque::new(), moved: false }));
+    pub(super) fn new(socket: impl Into<Socket>, serve: impl FnOnce(Gathered, Inline) -> C) -> Self {
+        let (incoming, socket) = socket.into().split();
+        let outgoing = Outgoing { socket, waiting: VecDeque::new(), held_back: false, moved: false };
+        let outgoing = Arc::new(Mutex::new(outgoing));
         let executor = Inline::default();
         let connection = serve(Gathered { incoming, outgoing: Arc::clone(&outgoing) }, executor.clone());
         Self {
@@ -262,7 +269,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

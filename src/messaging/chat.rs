@@ -6,6 +6,7 @@
 //! `grpc`.
 
 mod check;
+mod follow;
 mod message;
 mod once;
 #[cfg(test)]
@@ -25,7 +26,8 @@ use super::ports::{
     ChatError, ChatPage, ChatRange, ChatUpstream, ChatUsers, Message, Metadata, Participant, Party, Receipt,
     RefusedParticipant, Thread,
 };
-use super::{ASK_AGAIN, Messaging};
+use super::types::{Channel, MessageName};
+use super::{ASK_AGAIN, Messaging, Spent};
 use crate::broker::error::Error;
 use crate::broker::types::{Caller, IdentityId, UserId};
 use crate::clock::Timestamp;
@@ -165,7 +167,7 @@ impl Chat {
         Ok(page)
     }
 
-    /// Removes a participant; one without an identity is in no thread.
+    /// Removes a participant; one without an identity is in no thread, and gets none.
     pub async fn remove_participant(
         &self,
         caller: &Caller,
@@ -175,10 +177,33 @@ impl Chat {
     ) -> Result<(), Error> {
         Check::default().thread(thread).done()?;
         let (user, upstream) = (acting(actor), &self.upstream);
-        let id = &self.users.identity(caller, &removed).await?;
+        let Some(id) = &self.users.known_identity(caller, &removed).await? else { return Ok(()) };
         let work =
             |token: Secret| async move { upstream.remove_participant(&token, thread, id.as_str()).await };
         self.act(caller, &user, ChatOperation::ChangeParticipants, thread, work).await
+    }
+
+    /// The message that a request of this caller sent; an error says what is known if it is not there.
+    pub async fn message_of_request(
+        &self,
+        caller: &Caller,
+        actor: Actor,
+        thread: &str,
+        request: uuid::Uuid,
+    ) -> Result<Message, Error> {
+        Check::default().thread(thread).done()?;
+        let (_, record) = self.messaging.record(Channel::Chat, caller, MessageName::Request(request)).await?;
+        let now = self.messaging.0.clock.now();
+        let outcome = record.outcomes.first().filter(|outcome| outcome.to == thread);
+        let outcome = outcome.ok_or(Error::MessageNotFound)?;
+        match (&outcome.upstream_id, &outcome.failure) {
+            (Some(message), _) => self.message(caller, actor, thread, message).await,
+            (None, Some(_)) => Err(Error::MessageNotFound),
+            (None, None) if record.held_until(now).is_some() => {
+                Err(Error::RequestInProgress { retry_after: ASK_AGAIN })
+            }
+            (None, None) => Err(Error::OutcomeUnknown { retry_after: ASK_AGAIN, cause: None }),
+        }
     }
 
     /// A message, without the broker's mark.
@@ -291,8 +316,14 @@ impl Chat {
     {
         let buckets = self.buckets(operation, user, thread);
         let (taken, token) = tokio::join!(self.take(&buckets, caller), self.users.token(caller, user, false));
-        taken?;
-        match self.renewing(caller, user, token?.token, work).await {
+        let token = match taken.all().and(token) {
+            Ok(token) => token.token,
+            Err(error) => {
+                self.unspend(&buckets, caller, &taken).await;
+                return Err(error);
+            }
+        };
+        match self.renewing(caller, user, token, work).await {
             Ok(value) => Ok(value),
             Err(error) => Err(self.told(error, &buckets).await),
         }
@@ -337,9 +368,16 @@ impl Chat {
         self.messaging.0.limits.chat(operation, user, thread)
     }
 
-    async fn take(&self, buckets: &[Bucket], caller: &Caller) -> Result<(), Error> {
+    async fn take(&self, buckets: &[Bucket], caller: &Caller) -> Takes {
         let takes = buckets.iter().map(|bucket| self.messaging.take(bucket, caller, 1));
-        futures_util::future::join_all(takes).await.into_iter().collect()
+        Takes(futures_util::future::join_all(takes).await)
+    }
+
+    /// Gives back what was taken for a call that ACS is not asked for after all.
+    async fn unspend(&self, buckets: &[Bucket], caller: &Caller, taken: &Takes) {
+        let each = buckets.iter().zip(&taken.0);
+        let each = each.map(|(bucket, spent)| self.messaging.unspend(bucket, caller, 1, spent));
+        futures_util::future::join_all(each).await;
     }
 
     async fn pause(&self, buckets: &[Bucket], time: Duration) {
@@ -373,6 +411,16 @@ impl Chat {
             party.user = users.get(&party.id).filter(|user| !user.is_service()).cloned();
         }
         Ok(())
+    }
+}
+
+/// What came of taking from each bucket that an operation is counted in.
+struct Takes(Vec<Result<Spent, Error>>);
+
+impl Takes {
+    /// All of it was there, or what stands in the way.
+    fn all(&self) -> Result<(), Error> {
+        self.0.iter().find_map(|one| one.as_ref().err()).map_or(Ok(()), |error| Err(error.clone()))
     }
 }
 

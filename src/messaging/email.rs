@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::duplicates::Content;
 use super::limits::{self, Bucket};
 use super::ports::{Attachment, ChannelError, Mail, MailProgress};
-use super::record::{Fingerprint, Known, Record};
+use super::record::{Fingerprint, Fingerprinting, Known, Record};
 use super::types::{Channel, EmailAddress, Failure, MessageId, MessageName, Outcome, State};
 use super::{ASK_AGAIN, Messaging, media, report as log, safety};
 use crate::broker::error::{Error, FieldViolation};
@@ -110,26 +111,51 @@ impl SendEmail {
     }
 
     fn fingerprint(&self, from: &str) -> Fingerprint {
-        let mut parts: Vec<Vec<u8>> = vec![
-            from.into(),
-            self.subject.clone().into(),
-            self.plain_text.clone().unwrap_or_default().into(),
-            self.html.clone().unwrap_or_default().into(),
-            vec![u8::from(self.tracking_disabled)],
-        ];
+        let mut parts = Fingerprinting::default()
+            .add(from.as_bytes())
+            .add(self.subject.as_bytes())
+            .add(self.plain_text.as_deref().unwrap_or_default().as_bytes())
+            .add(self.html.as_deref().unwrap_or_default().as_bytes())
+            .add(&[u8::from(self.tracking_disabled)]);
         for list in [&self.to, &self.cc, &self.bcc, &self.reply_to] {
-            parts.push(list.len().to_be_bytes().into());
-            parts.extend(list.iter().flat_map(|item| [item.address().into(), item.display_name().into()]));
+            parts = parts.add(&list.len().to_be_bytes());
+            for item in list {
+                parts = parts.add(item.address().as_bytes()).add(item.display_name().as_bytes());
+            }
         }
         for file in &self.attachments {
-            parts.extend([file.name.clone().into(), file.content_type.clone().into(), file.content.clone()]);
-            parts.push(file.content_id.clone().unwrap_or_default().into());
+            parts = add_file(parts, file);
         }
-        parts.extend(
-            self.headers.iter().flat_map(|(name, value)| [name.clone().into(), value.clone().into()]),
-        );
-        Fingerprint::of(parts.iter().map(Vec::as_slice))
+        for (name, value) in &self.headers {
+            parts = parts.add(name.as_bytes()).add(value.as_bytes());
+        }
+        parts.end()
     }
+
+    /// What makes it the same mail again, whatever it is asked for by.
+    fn content(&self, caller: &Caller, from: &str) -> Content {
+        let mut parts = Fingerprinting::default()
+            .add(from.as_bytes())
+            .add(self.subject.as_bytes())
+            .add(self.plain_text.as_deref().unwrap_or_default().as_bytes())
+            .add(self.html.as_deref().unwrap_or_default().as_bytes());
+        for list in [&self.to, &self.cc, &self.bcc] {
+            let mut addresses: Vec<_> = list.iter().map(EmailAddress::address).collect();
+            addresses.sort_unstable();
+            parts = parts.add(&addresses.len().to_be_bytes());
+            parts = addresses.into_iter().map(str::as_bytes).fold(parts, Fingerprinting::add);
+        }
+        let parts = self.attachments.iter().fold(parts, add_file);
+        Content::new(Channel::Email, caller, &parts.end())
+    }
+}
+
+fn add_file(parts: Fingerprinting, file: &Attachment) -> Fingerprinting {
+    parts
+        .add(file.name.as_bytes())
+        .add(file.content_type.as_bytes())
+        .add(&file.content)
+        .add(file.content_id.as_deref().unwrap_or_default().as_bytes())
 }
 
 impl Messaging {
@@ -204,13 +230,16 @@ impl Messaging {
         let bucket = parts.limits.email_send(from);
         let bytes = record.bytes();
         let links = [(operation.to_string(), 0)];
-        let (inserted, taken, scheduled, ()) = tokio::join!(
+        let content = request.content(caller, from.address());
+        let (inserted, taken, scheduled, (), marked) = tokio::join!(
             messages.insert(&id, &bytes, parts.settings.retention),
             self.take(&bucket, caller, 1),
             messages.schedule(&id, Some(now.plus(hold))),
             self.keep_links(&id, &links),
+            self.mark(&content, &id, now),
         );
         let mut version = 1;
+        let mut may_be_a_duplicate = true;
         if let Some(known) = inserted? {
             record = Record::read(&known.bytes)?;
             let acs_has_it = record.outcomes.iter().any(|outcome| outcome.upstream_id.is_some());
@@ -218,25 +247,57 @@ impl Messaging {
                 // This call has put off when it is asked after.
                 messages.schedule(&id, Some(soon(now))).await?;
             }
-            match record.meet(&fingerprint, now)? {
+            let met = match record.meet(&fingerprint, now) {
                 // How far it came is asked after by whoever follows it.
-                Known::Open if acs_has_it => return Ok(report(id, record)),
-                Known::Settled => return Ok(report(id, record)),
-                Known::Open => {
+                Ok(Known::Open) if acs_has_it => Ok(None),
+                Ok(Known::Open) => {
+                    may_be_a_duplicate = !record.was_tried();
                     record.claim(now, hold);
                     let bytes = record.bytes();
                     let claimed = messages.replace(&id, known.version, &bytes, parts.settings.retention);
-                    version =
-                        claimed.await?.map_err(|_| Error::RequestInProgress { retry_after: ASK_AGAIN })?;
+                    let claimed = claimed.await?;
+                    claimed.map(Some).map_err(|_| Error::RequestInProgress { retry_after: ASK_AGAIN })
+                }
+                met => met.map(|_| None),
+            };
+            match met {
+                Ok(Some(claimed)) => version = claimed,
+                // Nothing is sent: what this call took for it is free again.
+                other => {
+                    self.unspend(&bucket, caller, 1, &taken).await;
+                    if let Ok(marked) = &marked {
+                        self.unmark(&content, marked).await;
+                    }
+                    return other.map(|_| report(id, record));
                 }
             }
         }
-        if let Err(error) = taken.and(scheduled.map_err(Error::from)) {
+        let mut marked = match marked {
+            Ok(marked) => marked,
+            Err(error) => {
+                self.unspend(&bucket, caller, 1, &taken).await;
+                self.give_back(&id, version, record, now).await;
+                return Err(error.into());
+            }
+        };
+        let passed = match (&taken, scheduled) {
+            (Err(error), _) => Err(error.clone()),
+            (_, Err(error)) => Err(error.into()),
+            _ if may_be_a_duplicate => self.pass(&content, &mut marked, &id, now).await,
+            _ => Ok(()),
+        };
+        if let Err(error) = passed {
+            self.unspend(&bucket, caller, 1, &taken).await;
+            self.unmark(&content, &marked).await;
             self.give_back(&id, version, record, now).await;
             return Err(error);
         }
         let sent = parts.email.send(operation, &self.mail(from, request)).await;
-        self.keep_sending(&id, version, record, sent, &bucket).await
+        let sent = self.keep_sending(&id, version, record, sent, &bucket).await;
+        if version == 1 && matches!(&sent, Err(error) if !matches!(error, Error::OutcomeUnknown { .. })) {
+            self.unmark(&content, &marked).await;
+        }
+        sent
     }
 
     /// The mail for ACS; with a redirect, to that address alone.
@@ -305,18 +366,22 @@ impl Messaging {
         Ok(report(id.clone(), record))
     }
 
-    /// Asks ACS after mails that are due, each by one replica at a time; says how many it looked at.
-    pub async fn follow_operations(&self) -> Result<usize, Error> {
-        let now = self.0.clock.now();
-        let due = self.0.stores.messages.take_due(now, FOLLOW, AT_A_TIME).await?;
-        let count = due.len();
-        for id in due {
-            self.follow(&id).await?;
-        }
-        Ok(count)
+    /// Takes messages that are due to be looked at, for a while: no other replica looks at them meanwhile.
+    pub(super) async fn due(&self) -> Result<Vec<MessageId>, Error> {
+        Ok(self.0.stores.messages.take_due(self.0.clock.now(), FOLLOW, AT_A_TIME).await?)
     }
 
-    async fn follow(&self, id: &MessageId) -> Result<(), Error> {
+    /// Asks ACS after mails that are due, each by one replica at a time; says how many it looked at. Without chat: a
+    /// broker follows its chat messages too, with `Chat::follow_operations`.
+    pub async fn follow_operations(&self) -> Result<usize, Error> {
+        let due = self.due().await?;
+        for id in due.iter().filter(|id| id.is_of(Channel::Email)) {
+            self.follow(id).await?;
+        }
+        Ok(due.len())
+    }
+
+    pub(super) async fn follow(&self, id: &MessageId) -> Result<(), Error> {
         let messages = &self.0.stores.messages;
         let now = self.0.clock.now();
         let Some(kept) = messages.get(id).await? else { return Ok(messages.schedule(id, None).await?) };
@@ -354,7 +419,7 @@ const OPERATION: &str = "operation";
 /// Marks the record of a mail from a domain with lower limits.
 const MANAGED: &str = "managed-domain";
 /// In whose name ACS is asked after mails.
-const FOLLOWER: &str = "acs-broker";
+pub(super) const FOLLOWER: &str = "acs-broker";
 
 /// A time within `ASK_AGAIN`: the same for all who ask at about the same time, so that none of them puts it off.
 fn soon(now: Timestamp) -> Timestamp {
@@ -397,7 +462,7 @@ fn report(id: MessageId, record: Record) -> EmailReport {
     }
 }
 
-fn check_recipients(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
+pub(super) fn check_recipients(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
     let count = request.recipients().count();
     if !(1..=MAX_RECIPIENTS).contains(&count) {
         let what =
@@ -416,7 +481,7 @@ fn check_recipients(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
     }
 }
 
-fn check_content(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
+pub(super) fn check_content(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
     let mut wrong = |field: String, what: &str| violations.push(FieldViolation::new(field, what));
     let unprintable = |text: &str| text.chars().any(char::is_control);
     if !(1..=MAX_SUBJECT).contains(&request.subject.len()) || unprintable(&request.subject) {
@@ -459,15 +524,16 @@ fn check_content(request: &SendEmail, violations: &mut Vec<FieldViolation>) {
     if request.headers.len() > MAX_HEADERS {
         wrong("headers".into(), "must have at most 50 entries");
     }
-    for (name, value) in &request.headers {
+    // Neither names nor values are the broker's to repeat: a header is told by its place, names in ascending order.
+    for (index, (name, value)) in request.headers.iter().enumerate() {
         let is_name =
             (1..=76).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !is_name {
-            wrong("headers".into(), "must have names of 1 to 76 letters, digits and '-'");
+            wrong(format!("headers[{index}]"), "must have a name of 1 to 76 letters, digits and '-'");
         } else if RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
-            wrong(format!("headers[{name}]"), "has a field of its own");
+            wrong(format!("headers[{index}]"), "has a field of its own");
         } else if value.len() > MAX_SUBJECT || unprintable(value) {
-            wrong(format!("headers[{name}]"), "must have at most 998 bytes and no control characters");
+            wrong(format!("headers[{index}]"), "must have at most 998 bytes and no control characters");
         }
     }
     if request.size() > MAX_BYTES {

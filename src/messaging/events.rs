@@ -121,6 +121,9 @@ pub struct Event {
     /// The request of this broker that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The caller who made that request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
     /// What happened.
     pub happened: Happened,
 }
@@ -186,7 +189,7 @@ impl Messaging {
         }
         if let Some((id, part)) = &linked {
             event.message = Some(id.as_str().to_owned());
-            self.apply(id, *part, &event).await?;
+            event.caller = self.apply(id, *part, &event).await?;
         }
         let bytes = serde_json::to_vec(&event).unwrap_or_default();
         let keep = self.0.settings.retention;
@@ -196,11 +199,11 @@ impl Messaging {
         Ok(())
     }
 
-    /// Brings the record up to date, as far as the event takes it further.
-    async fn apply(&self, id: &MessageId, part: u32, event: &Event) -> Result<(), Error> {
+    /// Brings the record up to date, as far as the event takes it further. Returns whose it is.
+    async fn apply(&self, id: &MessageId, part: u32, event: &Event) -> Result<Option<String>, Error> {
         let messages = &self.0.stores.messages;
         for _ in 0..TRIES {
-            let Some(kept) = messages.get(id).await? else { return Ok(()) };
+            let Some(kept) = messages.get(id).await? else { return Ok(None) };
             let mut record = Record::read(&kept.bytes)?;
             let changed = match &event.happened {
                 Happened::SmsDelivery { state, detail, .. } => {
@@ -214,12 +217,13 @@ impl Messaging {
                 }
                 _ => false,
             };
+            let caller = Some(record.caller().to_owned());
             if !changed {
-                return Ok(());
+                return Ok(caller);
             }
             let keep = self.0.settings.retention;
             if messages.replace(id, kept.version, &record.bytes(), keep).await?.is_ok() {
-                return Ok(());
+                return Ok(caller);
             }
         }
         // Taken in again later, because it was not acknowledged.

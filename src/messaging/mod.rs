@@ -6,8 +6,11 @@
 //! the same. What ACS did not answer is UNKNOWN, and is found out, never sent blindly.
 
 pub mod chat;
+mod duplicates;
 mod email;
 mod events;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod limits;
 mod media;
 pub mod ports;
@@ -56,6 +59,9 @@ pub struct Settings {
     /// How long an outcome that is not known is looked for.
     #[serde(with = "crate::duration")]
     pub find_out_within: Duration,
+    /// For how long the same content of a caller is not sent under another request id; zero for no such guard.
+    #[serde(with = "crate::duration")]
+    pub duplicates_within: Duration,
     /// The published limits of ACS times this; more if Microsoft raised yours, 0 for none.
     pub limits: f64,
     /// SMS.
@@ -97,12 +103,17 @@ impl Default for Settings {
             retention: Duration::from_hours(7 * 24),
             hold: Duration::from_secs(75),
             find_out_within: Duration::from_mins(5),
+            duplicates_within: Duration::ZERO,
             limits: 1.0,
             sms: SmsSettings { senders: String::new(), allow, redirect },
             email: EmailSettings { senders: String::new(), allow: allow_mail, redirect: redirect_mail },
         }
     }
 }
+
+/// When a call's cost was taken out of its budget, by the store's clock; none without limits.
+#[derive(Debug, Clone, Copy)]
+struct Spent(Option<Timestamp>);
 
 /// What messaging is made of. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -138,6 +149,16 @@ impl Messaging {
         Self(Arc::new(Parts { settings, limits, stores, sms, email, clock, metrics, tasks, tail }))
     }
 
+    /// Where an SMS comes from that names no sender; none if none is set up.
+    pub fn default_sms_sender(&self) -> Option<&str> {
+        safety::sender(&self.0.settings.sms.senders, None)
+    }
+
+    /// Where a mail comes from that names no sender; none if none is set up.
+    pub fn default_email_sender(&self) -> Option<&str> {
+        safety::sender(&self.0.settings.email.senders, None)
+    }
+
     /// Runs work that goes on when its caller hangs up.
     async fn to_the_end<T: Send + 'static>(
         &self,
@@ -169,16 +190,29 @@ impl Messaging {
     }
 
     /// Takes a call's cost out of its budget, or says when to come back.
-    async fn take(&self, bucket: &Bucket, caller: &Caller, cost: u32) -> Result<(), Error> {
+    async fn take(&self, bucket: &Bucket, caller: &Caller, cost: u32) -> Result<Spent, Error> {
         if bucket.limits.is_empty() {
-            return Ok(());
+            return Ok(Spent(None));
         }
-        match self.0.stores.budgets.take_fair(&bucket.name, caller.name(), &bucket.limits, cost).await? {
+        let take = self.0.stores.budgets.take_fair(&bucket.name, caller.name(), &bucket.limits, cost).await?;
+        match take.taken {
             Taken::Go { remaining } => {
                 self.0.metrics.budget(bucket.kind, remaining);
-                Ok(())
+                Ok(Spent(Some(take.at)))
             }
             Taken::ComeBack { after } => Err(Error::AcsLimitReached { retry_after: after }),
+        }
+    }
+
+    /// Gives back what was taken for a call that ACS is not asked for after all, such as a repetition of one that is
+    /// done. It is a further trip to the store, off the way of a message that is sent.
+    async fn unspend(&self, bucket: &Bucket, caller: &Caller, cost: u32, spent: &Result<Spent, Error>) {
+        if let Ok(Spent(Some(at))) = spent
+            && cost > 0
+        {
+            let budgets = &self.0.stores.budgets;
+            let given = budgets.give_back(&bucket.name, caller.name(), &bucket.limits, cost, *at).await;
+            report(given, "a call that was not made counts in its limit");
         }
     }
 

@@ -122,6 +122,15 @@ pub trait EventLog: Send + Sync {
     async fn read(&self, after: &Cursor, limit: usize) -> Result<EventsRead, StoreError>;
 }
 
+/// What a wish to take from a fair budget came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FairTake {
+    /// Whether it was taken.
+    pub taken: Taken,
+    /// When, by the store's own clock: what is not needed is given back to that time.
+    pub at: Timestamp,
+}
+
 /// Budgets of calls that are fair between callers.
 #[async_trait]
 pub trait FairBudget: Send + Sync {
@@ -134,7 +143,17 @@ pub trait FairBudget: Send + Sync {
         caller: &str,
         limits: &[Limit],
         cost: u32,
-    ) -> Result<Taken, StoreError>;
+    ) -> Result<FairTake, StoreError>;
+
+    /// Gives back some of what the caller took at that time and did not need. The limits are those it was taken under.
+    async fn give_back(
+        &self,
+        bucket: &str,
+        caller: &str,
+        limits: &[Limit],
+        cost: u32,
+        taken_at: Timestamp,
+    ) -> Result<(), StoreError>;
 
     /// Empties the bucket for this long, for all callers: ACS said 429.
     async fn pause(&self, bucket: &str, time: Duration) -> Result<(), StoreError>;

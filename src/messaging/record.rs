@@ -23,12 +23,30 @@ pub(super) struct Fingerprint(String);
 impl Fingerprint {
     /// Of these parts, in order. Each is told from the next by its length.
     pub(super) fn of<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
-        let mut digest = Sha256::new();
-        for part in parts {
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part);
-        }
-        Self(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        parts.into_iter().fold(Fingerprinting::default(), Fingerprinting::add).end()
+    }
+
+    /// Its digits.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A fingerprint under way: it takes parts where they are, for files are large.
+#[derive(Default)]
+pub(super) struct Fingerprinting(Sha256);
+
+impl Fingerprinting {
+    /// One more part.
+    pub(super) fn add(mut self, part: &[u8]) -> Self {
+        self.0.update((part.len() as u64).to_be_bytes());
+        self.0.update(part);
+        self
+    }
+
+    /// The fingerprint of all of them.
+    pub(super) fn end(self) -> Fingerprint {
+        Fingerprint(self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 
@@ -37,6 +55,9 @@ impl Fingerprint {
 pub(super) struct Record {
     channel: Channel,
     caller: String,
+    /// Of a chat message, the user who sends it: whoever looks for it in the thread does so as that user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) actor: Option<String>,
     fingerprint: Fingerprint,
     /// When it was first asked for; upstream ids count from here.
     pub(super) created: Timestamp,
@@ -81,6 +102,7 @@ impl Record {
         Self {
             channel,
             caller: caller.name().to_owned(),
+            actor: None,
             fingerprint,
             created: now,
             claimed_until: now.plus(hold),
@@ -101,6 +123,11 @@ impl Record {
     pub(super) fn bytes(&self) -> Vec<u8> {
         // Structs of texts and numbers always serialise.
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Who asked.
+    pub(super) fn caller(&self) -> &str {
+        &self.caller
     }
 
     /// Whether this caller may know of it.
@@ -131,6 +158,33 @@ impl Record {
             Channel::Email => open(self.state),
             Channel::Sms | Channel::Chat => self.outcomes.iter().any(|outcome| open(outcome.state)),
         }
+    }
+
+    /// Whether it reached nobody and never will.
+    pub(super) fn has_failed(&self) -> bool {
+        self.outcomes.iter().all(|outcome| outcome.state == State::Failed)
+    }
+
+    /// Whether some of it may have reached ACS, as far as was kept.
+    pub(super) fn was_tried(&self) -> bool {
+        let tried = |one: &Outcome| one.state != State::Accepted || one.upstream_id.is_some();
+        self.state != State::Accepted || self.outcomes.iter().any(tried)
+    }
+
+    /// The parts of which ACS has not yet said what it makes of them.
+    pub(super) fn open_parts(&self) -> impl Iterator<Item = usize> {
+        let is_open = |one: &Outcome| matches!(one.state, State::Accepted | State::Unknown);
+        self.outcomes.iter().enumerate().filter(move |(_, one)| is_open(one)).map(|(part, _)| part)
+    }
+
+    /// Of a chat message, when the last try to send it has ended for certain.
+    pub(super) fn tried_until(&self, hold: Duration) -> Timestamp {
+        self.sending_until.unwrap_or(self.created.plus(hold))
+    }
+
+    /// Until when somebody has it, if that is not over.
+    pub(super) fn held_until(&self, now: Timestamp) -> Option<Timestamp> {
+        (self.claimed_until > now).then_some(self.claimed_until)
     }
 
     /// Takes it for `hold`.

@@ -27,6 +27,11 @@ impl Settings {
             "must be shorter than messages.retention",
         );
         check(
+            "duplicates_within",
+            self.duplicates_within <= self.retention,
+            "must not be longer than messages.retention, or a message is forgotten that is still guarded",
+        );
+        check(
             "sms.senders",
             listed(&self.sms.senders).all(is_sms_sender),
             "must be numbers such as +18005550100, short codes or names of up to 11 letters and digits, separated by \
@@ -152,5 +157,6 @@ mod tests {
         }
         assert_eq!(keys(|settings| settings.hold = settings.retention), ["hold"]);
         assert_eq!(keys(|settings| settings.find_out_within = Duration::MAX), ["find_out_within"]);
+        assert_eq!(keys(|settings| settings.duplicates_within = Duration::MAX), ["duplicates_within"]);
     }
 }

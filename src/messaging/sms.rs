@@ -4,6 +4,7 @@
 //! ACS is, the outcome and the links together after. The work runs in a task of its own, so that a caller who hangs up
 //! leaves nothing half done. Called by `grpc`.
 
+use super::duplicates::Content;
 use super::limits::Bucket;
 use super::ports::{ChannelError, OptOutChange, SmsAnswer, SmsBatch, SmsRecipient};
 use super::record::{Fingerprint, Known, Record};
@@ -148,30 +149,66 @@ impl Messaging {
         let bucket = parts.limits.sms(&from);
         let cost = u32::try_from(request.to.len()).unwrap_or(u32::MAX);
         let bytes = record.bytes();
-        let (inserted, taken) = tokio::join!(
+        let content = content(caller, &from, &request);
+        let (inserted, taken, marked) = tokio::join!(
             parts.stores.messages.insert(&id, &bytes, parts.settings.retention),
             self.take(&bucket, caller, cost),
+            self.mark(&content, &id, now),
         );
         let mut version = 1;
+        let mut may_be_a_duplicate = true;
         if let Some(known) = inserted? {
             record = Record::read(&known.bytes)?;
-            match record.meet(&fingerprint, now)? {
-                Known::Settled => return Ok(report(id, record.seen(now))),
-                Known::Open => {
+            let met = match record.meet(&fingerprint, now) {
+                Ok(Known::Open) => {
+                    may_be_a_duplicate = !record.was_tried();
                     record.claim(now, parts.settings.hold);
                     let bytes = record.bytes();
                     let claimed =
                         parts.stores.messages.replace(&id, known.version, &bytes, parts.settings.retention);
-                    version =
-                        claimed.await?.map_err(|_| Error::RequestInProgress { retry_after: ASK_AGAIN })?;
+                    let claimed = claimed.await?;
+                    claimed.map(Some).map_err(|_| Error::RequestInProgress { retry_after: ASK_AGAIN })
+                }
+                met => met.map(|_| None),
+            };
+            match met {
+                Ok(Some(claimed)) => version = claimed,
+                // Nothing is sent: what this call took for it is free again.
+                other => {
+                    self.unspend(&bucket, caller, cost, &taken).await;
+                    if let Ok(marked) = &marked {
+                        self.unmark(&content, marked).await;
+                    }
+                    return other.map(|_| report(id, record.seen(now)));
                 }
             }
         }
-        if let Err(error) = taken {
+        let mut marked = match marked {
+            Ok(marked) => marked,
+            Err(error) => {
+                self.unspend(&bucket, caller, cost, &taken).await;
+                self.give_back(&id, version, record, now).await;
+                return Err(error.into());
+            }
+        };
+        let passed = match &taken {
+            Ok(_) if may_be_a_duplicate => self.pass(&content, &mut marked, &id, now).await,
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.clone()),
+        };
+        if let Err(error) = passed {
+            self.unspend(&bucket, caller, cost, &taken).await;
+            self.unmark(&content, &marked).await;
             self.give_back(&id, version, record, now).await;
             return Err(error);
         }
-        self.send_open_recipients(&id, version, record, &from, &request, &bucket).await
+        let open = u32::try_from(record.open_parts().count()).unwrap_or(u32::MAX);
+        self.unspend(&bucket, caller, cost.saturating_sub(open), &taken).await;
+        let sent = self.send_open_recipients(&id, version, record, &from, &request, &bucket).await;
+        if version == 1 && matches!(&sent, Err(error) if !matches!(error, Error::OutcomeUnknown { .. })) {
+            self.unmark(&content, &marked).await;
+        }
+        sent
     }
 
     /// Sends to those recipients whose fate ACS has not told, and keeps what it says.
@@ -186,14 +223,7 @@ impl Messaging {
     ) -> Result<SmsReport, Error> {
         let redirect = &self.0.settings.sms.redirect;
         let redirect = if redirect.is_empty() { None } else { Number::parse(redirect).ok() };
-        let open: Vec<usize> = (0..record.outcomes.len())
-            .filter(|part| {
-                record
-                    .outcomes
-                    .get(*part)
-                    .is_some_and(|outcome| matches!(outcome.state, State::Accepted | State::Unknown))
-            })
-            .collect();
+        let open: Vec<usize> = record.open_parts().collect();
         let recipient = |part: &usize| {
             let to = request.to.get(*part)?;
             Some(SmsRecipient {
@@ -274,6 +304,14 @@ fn fingerprint(from: &str, request: &SendSms) -> Fingerprint {
     let parts = [from, &request.text, tag, if request.delivery_report { "report" } else { "" }];
     let numbers = request.to.iter().map(Number::as_str);
     Fingerprint::of(parts.into_iter().chain(numbers).map(str::as_bytes))
+}
+
+/// What makes it the same SMS again, whatever it is asked for by.
+fn content(caller: &Caller, from: &str, request: &SendSms) -> Content {
+    let mut numbers: Vec<_> = request.to.iter().map(Number::as_str).collect();
+    numbers.sort_unstable();
+    let parts = [from, &request.text].into_iter().chain(numbers);
+    Content::new(Channel::Sms, caller, &Fingerprint::of(parts.map(str::as_bytes)))
 }
 
 fn check_numbers(field: &str, numbers: &[Number], violations: &mut Vec<FieldViolation>) {

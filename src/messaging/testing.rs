@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
 use super::ports::{
-    ChannelError, Cursor, EmailSender, EventLog, EventPage, EventsRead, FairBudget, Mail, MailProgress,
-    MessageStore, MessageStores, OptOutChange, SmsAnswer, SmsBatch, SmsSender, Versioned,
+    ChannelError, Cursor, EmailSender, EventLog, EventPage, EventsRead, FairBudget, FairTake, Mail,
+    MailProgress, MessageStore, MessageStores, OptOutChange, SmsAnswer, SmsBatch, SmsSender, Versioned,
 };
 use super::types::{Failure, MessageId, Number};
 use super::{Messaging, Settings};
@@ -30,11 +30,15 @@ pub(crate) const START: Timestamp = Timestamp::from_millis(1_795_348_800_000);
 #[derive(Default)]
 struct Kept {
     messages: HashMap<String, Versioned>,
+    /// Until when each of them counts for whoever inserts.
+    until: HashMap<String, Timestamp>,
     links: HashMap<String, (MessageId, u32)>,
     due: BTreeMap<String, Timestamp>,
     events: Vec<(String, Vec<u8>)>,
     budget: Option<Duration>,
     paused: Vec<String>,
+    /// What is taken of each budget.
+    spent: BTreeMap<String, i64>,
 }
 
 /// What everybody shares: the store, ACS, and the time.
@@ -72,6 +76,12 @@ impl World {
     /// Budgets are used up for this long.
     pub(crate) fn use_up_budgets(&self, time: Option<Duration>) {
         self.kept.lock().unwrap().budget = time;
+    }
+
+    /// What is taken of the budgets whose names begin so.
+    pub(crate) fn spent(&self, beginning: &str) -> i64 {
+        let kept = self.kept.lock().unwrap();
+        kept.spent.iter().filter(|(name, _)| name.starts_with(beginning)).map(|(_, taken)| taken).sum()
     }
 
     /// The buckets that were paused.
@@ -172,14 +182,19 @@ impl MessageStore for Replica {
         &self,
         id: &MessageId,
         record: &[u8],
-        _: Duration,
+        keep: Duration,
     ) -> Result<Option<Versioned>, StoreError> {
         self.step(|world| {
             let mut kept = world.kept.lock().unwrap();
+            let now = world.clock.now();
+            if kept.until.get(id.as_str()).is_some_and(|until| *until <= now) {
+                kept.messages.remove(id.as_str());
+            }
             let known = kept.messages.get(id.as_str()).cloned();
             if known.is_none() {
                 let new = Versioned { version: 1, bytes: record.to_vec() };
                 kept.messages.insert(id.as_str().to_owned(), new);
+                kept.until.insert(id.as_str().to_owned(), now.plus(keep));
             }
             store(known)
         })
@@ -195,10 +210,13 @@ impl MessageStore for Replica {
         id: &MessageId,
         expected: u64,
         record: &[u8],
-        _: Duration,
+        keep: Duration,
     ) -> Result<Result<u64, Option<Versioned>>, StoreError> {
         self.step(|world| {
             let mut kept = world.kept.lock().unwrap();
+            if kept.messages.get(id.as_str()).is_some_and(|known| known.version == expected) {
+                kept.until.insert(id.as_str().to_owned(), world.clock.now().plus(keep));
+            }
             store(match kept.messages.get_mut(id.as_str()) {
                 Some(known) if known.version == expected => {
                     *known = Versioned { version: expected + 1, bytes: record.to_vec() };
@@ -306,12 +324,33 @@ impl EventLog for Replica {
 
 #[async_trait]
 impl FairBudget for Replica {
-    async fn take_fair(&self, _: &str, _: &str, _: &[Limit], _: u32) -> Result<Taken, StoreError> {
+    async fn take_fair(&self, bucket: &str, _: &str, _: &[Limit], cost: u32) -> Result<FairTake, StoreError> {
         self.step(|world| {
-            store(match world.kept.lock().unwrap().budget {
-                None => Taken::Go { remaining: 10 },
+            let mut kept = world.kept.lock().unwrap();
+            let taken = match kept.budget {
+                None => {
+                    *kept.spent.entry(bucket.to_owned()).or_default() += i64::from(cost);
+                    Taken::Go { remaining: 10 }
+                }
                 Some(after) => Taken::ComeBack { after },
-            })
+            };
+            store(FairTake { taken, at: world.clock.now() })
+        })
+        .await
+    }
+
+    async fn give_back(
+        &self,
+        bucket: &str,
+        _: &str,
+        _: &[Limit],
+        cost: u32,
+        taken_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.step(|world| {
+            assert_eq!(taken_at, world.clock.now(), "the time that the store told");
+            *world.kept.lock().unwrap().spent.entry(bucket.to_owned()).or_default() -= i64::from(cost);
+            store(())
         })
         .await
     }

@@ -163,6 +163,11 @@ impl MessageId {
         }
     }
 
+    /// Whether it is one of this channel.
+    pub fn is_of(&self, channel: Channel) -> bool {
+        self.0.strip_prefix(channel.name()).is_some_and(|rest| rest.starts_with('_'))
+    }
+
     /// An id as the store keeps it. It was valid when it was written.
     pub fn stored(text: String) -> Self {
         Self(text)

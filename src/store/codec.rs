@@ -7,26 +7,35 @@
 //! | record | layout (bytes) |
 //! |---|---|
 //! | identity | version 1 · generation 8 · created at 8 (ms) · identity |
+//! | identity, where users have hashed names | the same · 0 · the user id, sealed |
 //! | token | version 1 · generation 8 · issued at 8 · expires at 8 · key id 8 · form 1 · identity length 2 · identity · token |
 //! | ledger | version 1 · state 1 · digest 32 · outcome |
 //!
-//! The token itself is the last field and opaque here; `form` says what it is: 0 is the plain text. A sealed (AEAD)
-//! token would be another form of the same layout.
+//! The token itself is the last field; `form` says what it is: 0 is the plain text, 1 an envelope (`seal`) that is bound
+//! to all that stands before it, to the user's name, the scopes and the validity. An identity holds no control
+//! character, so a 0 ends it. Outcomes are as `seal` closes them, and opaque here.
 
 use std::sync::Arc;
 
 use secrecy::zeroize::Zeroizing;
 
 use crate::broker::ports::StoreError;
-use crate::broker::types::{AccessToken, CachedToken, IdentityId, IdentityRecord, KeyId};
+use crate::broker::types::{AccessToken, CachedToken, IdentityId, IdentityRecord, KeyId, TokenKey};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
+use crate::store::seal::{Kind, Name, Unopened, Vault};
 
 /// The version this code writes, and the only one it reads.
 pub const VERSION: u8 = 1;
 
 /// The token field is the text of the token.
 const FORM_PLAIN: u8 = 0;
+
+/// The token field is an envelope.
+const FORM_SEALED: u8 = 1;
+
+/// What ends the identity in a record that goes on after it.
+const END_OF_IDENTITY: u8 = 0;
 
 const STATE_BEGUN: u8 = 1;
 const STATE_FINISHED: u8 = 2;
@@ -108,31 +117,87 @@ pub fn encode_identity(record: &IdentityRecord) -> Vec<u8> {
     bytes
 }
 
+/// The bytes of an identity record that keeps its user's id, sealed.
+pub(crate) fn encode_mapping(record: &IdentityRecord, user: Option<&[u8]>) -> Vec<u8> {
+    let mut bytes = encode_identity(record);
+    if let Some(user) = user {
+        bytes.reserve_exact(1 + user.len());
+        bytes.push(END_OF_IDENTITY);
+        bytes.extend_from_slice(user);
+    }
+    bytes
+}
+
 /// The identity record in these bytes.
 pub fn decode_identity(bytes: &[u8]) -> Result<IdentityRecord, StoreError> {
+    decode_mapping(bytes).map(|(record, _)| record)
+}
+
+/// The identity record in these bytes, and the user id that it keeps, if it does.
+pub(crate) fn decode_mapping(bytes: &[u8]) -> Result<(IdentityRecord, Option<&[u8]>), StoreError> {
     let mut fields = Fields::open("identity", bytes)?;
     let generation = fields.number()?;
     let created_at = fields.time()?;
-    let identity = fields.identity(fields.rest)?;
-    Ok(IdentityRecord { identity, generation, created_at })
+    let mut parts = fields.rest.splitn(2, |byte| *byte == END_OF_IDENTITY);
+    let identity = fields.identity(parts.next().unwrap_or_default())?;
+    Ok((IdentityRecord { identity, generation, created_at }, parts.next()))
 }
 
-/// The bytes of a cached token; they are wiped when dropped.
-pub fn encode_token(cached: &CachedToken) -> Zeroizing<Vec<u8>> {
-    let identity = cached.identity.as_str().as_bytes();
+/// Which token of whom: what a sealed token is bound to beside its own fields.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The user's name in the store.
+    pub(crate) user: &'a Name,
+    /// Which of the user's tokens.
+    pub(crate) key: &'a TokenKey,
+}
+
+impl Place<'_> {
+    /// Runs `work` with what is bound: the fields of the record, the user, the scopes, the validity.
+    fn bind<R>(&self, fields: &[u8], work: impl FnOnce(&[&[u8]]) -> R) -> R {
+        let (scopes, validity) = ([self.key.scopes.bits()], self.key.validity.minutes().to_be_bytes());
+        work(&[fields, self.user.as_str().as_bytes(), &scopes, &validity])
+    }
+}
+
+/// The bytes of a cached token, as the vault wants it; they are wiped when dropped.
+pub(crate) fn encode_token_for(
+    cached: &CachedToken,
+    place: Place<'_>,
+    vault: &Vault,
+) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    if !vault.seals() {
+        return Ok(encode_token(cached));
+    }
     let token = cached.token.secret.expose().as_bytes();
+    let mut bytes = Zeroizing::new(token_head(cached, FORM_SEALED, 128 + token.len()));
+    let head = bytes.clone();
+    place.bind(&head, |bound_to| vault.seal_onto(&mut bytes, Kind::Token, bound_to, token))?;
+    Ok(bytes)
+}
+
+/// The bytes of a cached token as it is; they are wiped when dropped.
+pub fn encode_token(cached: &CachedToken) -> Zeroizing<Vec<u8>> {
+    let token = cached.token.secret.expose().as_bytes();
+    let mut bytes = Zeroizing::new(token_head(cached, FORM_PLAIN, token.len()));
+    bytes.extend_from_slice(token);
+    bytes
+}
+
+/// What a token record starts with, with room for `more` bytes.
+fn token_head(cached: &CachedToken, form: u8, more: usize) -> Vec<u8> {
+    let identity = cached.identity.as_str().as_bytes();
     // The exact size at once: a buffer that grew would leave copies of the token behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(36 + identity.len() + token.len()));
+    let mut bytes = Vec::with_capacity(36 + identity.len() + more);
     bytes.push(VERSION);
     bytes.extend_from_slice(&cached.generation.to_be_bytes());
     bytes.extend_from_slice(&cached.token.issued_at.as_millis().to_be_bytes());
     bytes.extend_from_slice(&cached.token.expires_at.as_millis().to_be_bytes());
     bytes.extend_from_slice(&cached.token.key.0);
-    bytes.push(FORM_PLAIN);
+    bytes.push(form);
     // An identity has at most 256 bytes.
     bytes.extend_from_slice(&u16::try_from(identity.len()).unwrap_or(u16::MAX).to_be_bytes());
     bytes.extend_from_slice(identity);
-    bytes.extend_from_slice(token);
     bytes
 }
 
@@ -149,6 +214,9 @@ pub struct TokenView<'a> {
     pub key: KeyId,
     /// The identity it was issued for, as bytes.
     pub identity: &'a [u8],
+    sealed: bool,
+    /// All before the token.
+    head: &'a [u8],
     token: &'a [u8],
 }
 
@@ -160,12 +228,15 @@ impl<'a> TokenView<'a> {
         let issued_at = fields.time()?;
         let expires_at = fields.time()?;
         let key = KeyId(fields.array()?);
-        if fields.byte()? != FORM_PLAIN {
-            return Err(fields.damaged("its token has an unknown form").into());
-        }
+        let sealed = match fields.byte()? {
+            FORM_PLAIN => false,
+            FORM_SEALED => true,
+            _ => return Err(fields.damaged("its token has an unknown form").into()),
+        };
         let length = fields.array().map(u16::from_be_bytes)?;
         let identity = fields.slice(usize::from(length))?;
-        Ok(Self { generation, issued_at, expires_at, key, identity, token: fields.rest })
+        let head = bytes.split_at(bytes.len().saturating_sub(fields.rest.len())).0;
+        Ok(Self { generation, issued_at, expires_at, key, identity, sealed, head, token: fields.rest })
     }
 
     /// Whether it was issued for this record's identity and generation.
@@ -173,14 +244,37 @@ impl<'a> TokenView<'a> {
         self.generation == record.generation && self.identity == record.identity.as_str().as_bytes()
     }
 
-    /// The token, if it belongs to this record; shares the record's identity.
-    pub fn token_of(&self, record: &IdentityRecord) -> Result<Option<CachedToken>, StoreError> {
-        if self.belongs_to(record) { self.with_identity(record.identity.clone()).map(Some) } else { Ok(None) }
+    /// The token, if it belongs to this record and opens; shares the record's identity. One that does not open is as
+    /// good as none, and counted.
+    pub(crate) fn token_of(
+        &self,
+        record: &IdentityRecord,
+        place: Place<'_>,
+        vault: &Vault,
+    ) -> Result<Option<CachedToken>, StoreError> {
+        if !self.belongs_to(record) {
+            return Ok(None);
+        }
+        if !self.sealed {
+            if !vault.reads_plain() {
+                vault.unopened(Kind::Token, Unopened::Plain);
+                return Ok(None);
+            }
+            return self.with_identity(record.identity.clone(), self.token).map(Some);
+        }
+        let opened = place.bind(self.head, |bound_to| vault.unseal(Kind::Token, bound_to, self.token));
+        match opened {
+            Ok(token) => self.with_identity(record.identity.clone(), &token).map(Some),
+            Err(why) => {
+                vault.unopened(Kind::Token, why);
+                Ok(None)
+            }
+        }
     }
 
-    fn with_identity(&self, identity: IdentityId) -> Result<CachedToken, StoreError> {
-        let text = std::str::from_utf8(self.token)
-            .map_err(|_| Unreadable::Damaged("token", "its token is not UTF-8"))?;
+    fn with_identity(&self, identity: IdentityId, token: &[u8]) -> Result<CachedToken, StoreError> {
+        let text =
+            std::str::from_utf8(token).map_err(|_| Unreadable::Damaged("token", "its token is not UTF-8"))?;
         if text.is_empty() {
             return Err(Unreadable::Damaged("token", "its token is empty").into());
         }
@@ -194,11 +288,14 @@ impl<'a> TokenView<'a> {
     }
 }
 
-/// The cached token in these bytes.
+/// The cached token in these bytes, which are not sealed.
 pub fn decode_token(bytes: &[u8]) -> Result<CachedToken, StoreError> {
     let view = TokenView::read(bytes)?;
+    if view.sealed {
+        return Err(Unreadable::Damaged("token", "it is sealed").into());
+    }
     let identity = Fields { what: "token", rest: &[] }.identity(view.identity)?;
-    view.with_identity(identity)
+    view.with_identity(identity, view.token)
 }
 
 /// What the ledger keeps of a request.
@@ -235,6 +332,7 @@ pub fn decode_ledger(bytes: &[u8]) -> Result<LedgerEntry, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::types::{Scope, ScopeSet, UserId, Validity};
     use proptest::prelude::*;
 
     fn identities() -> impl Strategy<Value = IdentityRecord> {
@@ -260,6 +358,10 @@ mod tests {
                 },
             },
         )
+    }
+
+    fn chat() -> TokenKey {
+        TokenKey { scopes: ScopeSet::new([Scope::Chat]).unwrap(), validity: Validity::MAX }
     }
 
     fn is_corrupt<T>(result: Result<T, StoreError>) -> bool {
@@ -309,8 +411,8 @@ mod tests {
             if versioned && let Some(first) = bytes.first_mut() {
                 *first = VERSION;
             }
-            if let Ok(record) = decode_identity(&bytes) {
-                prop_assert_eq!(encode_identity(&record), bytes.clone());
+            if let Ok((record, user)) = decode_mapping(&bytes) {
+                prop_assert_eq!(encode_mapping(&record, user), bytes.clone());
             }
             if let Ok(token) = decode_token(&bytes) {
                 prop_assert_eq!(encode_token(&token).to_vec(), bytes.clone());
@@ -341,12 +443,14 @@ mod tests {
         fn a_token_is_given_only_to_the_record_it_was_issued_for(token in tokens(), other in identities(), generation: u64) {
             let bytes = encode_token(&token);
             let view = TokenView::read(&bytes).unwrap();
+            let (vault, name, key) = (Vault::plain(), Vault::plain().name(&UserId::parse("a").unwrap()), chat());
+            let place = Place { user: &name, key: &key };
             let same = IdentityRecord { identity: token.identity.clone(), generation: token.generation, created_at: other.created_at };
-            prop_assert_eq!(view.token_of(&same).unwrap(), Some(token.clone()));
+            prop_assert_eq!(view.token_of(&same, place, &vault).unwrap(), Some(token.clone()));
             let later = IdentityRecord { generation, ..same.clone() };
-            prop_assert_eq!(view.token_of(&later).unwrap().is_some(), generation == token.generation);
+            prop_assert_eq!(view.token_of(&later, place, &vault).unwrap().is_some(), generation == token.generation);
             let stranger = IdentityRecord { identity: other.identity, ..same.clone() };
-            prop_assert_eq!(view.token_of(&stranger).unwrap().is_some(), stranger.identity == token.identity);
+            prop_assert_eq!(view.token_of(&stranger, place, &vault).unwrap().is_some(), stranger.identity == token.identity);
         }
     }
 

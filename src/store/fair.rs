@@ -18,11 +18,22 @@
 //! wish is kept free until a slice after the time it was told to come back: that is how a batch gets through a flood
 //! of single units.
 //!
+//! **What is kept for those who come later.** While a bucket is shared, that is, for [`MEMORY`] windows after another
+//! caller asked than the one before, whoever is beyond an even share (of two at least) takes no more than half of the
+//! maximum goes out in half a window. So what nobody has asked for yet is not gone in the first moment: a caller known
+//! here waits for half a window at most, and has its share of the window that begins with its first ask. One alone,
+//! whom nobody ever joined, may take all at once.
+//!
+//! What was taken for nothing is given back to the slice it was taken in, and to no other: a later one counts longer.
+//!
 //! The wait of a refused caller is until so many slices have ended to count that it fits, turns left aside; a slice, if
 //! only the turn is in the way. At most [`CALLERS`] callers are told apart; those beyond share one place. A pause ends
 //! everything for its time. A clock that was set back moves all of the past back with it.
 //!
 //! It is pure: no I/O, no clock. Used by `embedded`, and as the model of the script.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -32,6 +43,9 @@ use crate::clock::Timestamp;
 
 /// Callers told apart in one bucket: each of them costs every take of the bucket some time.
 pub(super) const CALLERS: usize = 50;
+
+/// For how many of its longest windows a bucket is known as shared.
+const MEMORY: u64 = 10;
 
 /// The longest window in milliseconds, about 30 years: beyond it nothing adds up in a script's numbers.
 const LONGEST: u64 = 1_000_000_000_000;
@@ -65,6 +79,11 @@ impl Window {
     /// When the takes of a slice end to count.
     fn end(&self, number: u64) -> u64 {
         (number + 1) * self.slice + self.length
+    }
+
+    /// When they are no longer among those of half a window.
+    fn half_end(&self, number: u64) -> u64 {
+        (number + 1) * self.slice + (self.length / 2).saturating_sub(self.slice)
     }
 }
 
@@ -100,6 +119,18 @@ impl Account {
         } else {
             0
         }
+    }
+
+    /// Takes back what was taken in that slice; says how much.
+    fn undo(&mut self, number: u64, cost: u64) -> u64 {
+        let Some(at) = self.slices.iter().position(|&(slice, _)| slice == number) else { return 0 };
+        let Some((_, taken)) = self.slices.get_mut(at) else { return 0 };
+        let undone = cost.min(*taken);
+        *taken -= undone;
+        if *taken == 0 {
+            self.slices.remove(at);
+        }
+        undone
     }
 
     /// What counts at `now`.
@@ -142,6 +173,9 @@ impl Caller {
 pub(super) struct Bucket {
     seen: u64,
     paused_until: u64,
+    /// Who asked last, and until when the bucket is known as shared.
+    last: Option<String>,
+    shared_until: u64,
     callers: BTreeMap<String, Caller>,
 }
 
@@ -169,6 +203,13 @@ impl Bucket {
         }
         let name =
             if self.callers.contains_key(caller) || self.callers.len() < CALLERS { caller } else { "" };
+        if self.last.as_deref() != Some(name) {
+            if self.last.is_some() {
+                let longest = windows.iter().map(|window| window.length).max().unwrap_or(0);
+                self.shared_until = now + MEMORY * longest;
+            }
+            self.last = Some(name.to_owned());
+        }
         let served = self.lifted(name, windows, cost, now);
         let asker = self.callers.entry(name.to_owned()).or_default();
         (asker.served, asker.seen, asker.cost) = (served, now, cost);
@@ -193,6 +234,31 @@ impl Bucket {
             }
         }
         self.go(windows, now)
+    }
+
+    /// Takes back what `caller` took at `taken_at` and did not need.
+    pub(super) fn give_back(
+        &mut self,
+        caller: &str,
+        windows: &[Window],
+        cost: u32,
+        taken_at: Timestamp,
+        now: Timestamp,
+    ) {
+        let (now, taken_at, cost) = (millis(now), millis(taken_at), u64::from(cost));
+        self.move_to(now, windows);
+        let name = if self.callers.contains_key(caller) { caller } else { "" };
+        let Some(taker) = self.callers.get_mut(name) else { return };
+        let mut most = 0;
+        for window in windows {
+            let Some(account) = taker.accounts.get_mut(&window.length) else { continue };
+            let undone = account.undo(taken_at / window.slice, cost);
+            if account.frame == taken_at / window.length {
+                account.asked = account.asked.saturating_sub(undone);
+            }
+            most = most.max(undone);
+        }
+        taker.served = taker.served.saturating_sub(most);
     }
 
     /// Gives nobody anything for this long.
@@ -224,6 +290,7 @@ impl Bucket {
         self.seen = now;
         if back > 0 {
             self.paused_until = self.paused_until.saturating_sub(back);
+            self.shared_until = self.shared_until.saturating_sub(back);
         }
         for caller in self.callers.values_mut() {
             caller.seen = caller.seen.saturating_sub(back);
@@ -268,6 +335,9 @@ impl Bucket {
             Some(room) => room,
             None => return false,
         };
+        if self.is_kept(name, window, cost, at, now) {
+            return false;
+        }
         let others =
             || self.callers.iter().filter(|(other, caller)| *other != name && caller.is_active(window, at));
         let (mut least, mut lump) = (asker.served, 0);
@@ -309,6 +379,26 @@ impl Bucket {
         is_in_turn && kept(now_used) <= room
     }
 
+    /// Whether what there is is kept for others who may come: see the module's doc.
+    fn is_kept(&self, name: &str, window: &Window, cost: u64, at: u64, now: u64) -> bool {
+        if self.shared_until <= now {
+            return false;
+        }
+        let is_other = |other: &String, caller: &Caller| other != name && caller.is_active(window, at);
+        let others = self.callers.iter().filter(|(other, caller)| is_other(other, caller)).count() as u64;
+        let share = window.max.div_ceil((others + 1).max(2));
+        let used = self.callers.get(name).map_or(0, |caller| caller.used(window, at));
+        if used + cost <= share {
+            return false;
+        }
+        let accounts = self.callers.values().filter_map(|caller| caller.accounts.get(&window.length));
+        let counting = accounts.flat_map(|account| &account.slices);
+        let lately: u64 =
+            counting.filter(|&&(number, _)| window.half_end(number) > at).map(|&(_, taken)| taken).sum();
+        let half = window.max.div_ceil(2);
+        lately + cost.min(half) > half
+    }
+
     /// The time until the asker may take `cost` under this limit; zero if it may.
     fn wait(&self, name: &str, window: &Window, cost: u64, now: u64) -> u64 {
         if self.allows(name, window, cost, now, now, Turns::Count) {
@@ -319,7 +409,9 @@ impl Bucket {
         }
         let accounts = self.callers.values().filter_map(|caller| caller.accounts.get(&window.length));
         let mut ends: Vec<u64> = accounts
-            .flat_map(|account| account.slices.iter().map(|&(number, _)| window.end(number)))
+            .flat_map(|account| &account.slices)
+            .flat_map(|&(number, _)| [window.half_end(number), window.end(number)])
+            .filter(|&end| end > now)
             .collect();
         ends.sort_unstable();
         ends.dedup();
@@ -343,99 +435,4 @@ fn is_past(caller: &Caller, now: u64) -> bool {
 
 fn come_back(wait: u64) -> Taken {
     Taken::ComeBack { after: Duration::from_millis(wait.max(1)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn limit(window_ms: u64, max: u32) -> Limit {
-        Limit { window: Duration::from_millis(window_ms), max }
-    }
-
-    fn at(millis: u64) -> Timestamp {
-        Timestamp::from_millis(millis)
-    }
-
-    proptest! {
-        #[test]
-        fn in_no_window_is_more_than_the_maximum_taken(
-            limits in prop::collection::vec((1u64..5000, 0u32..30), 1..4),
-            steps in prop::collection::vec((0u64..700, 0u32..8, 0usize..5), 1..250),
-        ) {
-            let limits: Vec<Limit> = limits.iter().map(|&(length, max)| limit(length, max)).collect();
-            let (windows, mut bucket) = (windows(&limits), Bucket::default());
-            let mut now = 1_000_000;
-            let mut taken: Vec<(u64, u32)> = Vec::new();
-            for (pause, cost, caller) in steps {
-                now += pause;
-                match bucket.take(["a", "b", "c", "d", ""][caller], &windows, cost, at(now)) {
-                    Taken::Go { remaining } => {
-                        taken.push((now, cost));
-                        for limit in &limits {
-                            let since = now - u64::try_from(limit.window.as_millis()).unwrap();
-                            let within = taken.iter().filter(|&&(at, _)| at >= since);
-                            let used: u32 = within.map(|&(_, cost)| cost).sum();
-                            prop_assert!(used <= limit.max, "{} of {} in {:?}", used, limit.max, limit.window);
-                            prop_assert!(remaining <= limit.max - used);
-                        }
-                    }
-                    Taken::ComeBack { after } => prop_assert!(after > Duration::ZERO),
-                }
-            }
-        }
-
-        #[test]
-        fn whoever_waits_alone_for_two_windows_gets_what_can_be_got(
-            steps in prop::collection::vec((0u64..300, 1u32..9, 0usize..4), 1..120), cost in 1u32..=8,
-        ) {
-            let (windows, mut bucket) = (windows(&[limit(3000, 8)]), Bucket::default());
-            let mut now = 1_000_000;
-            for (pause, cost, caller) in steps {
-                now += pause;
-                bucket.take(["a", "b", "c", "d"][caller], &windows, cost, at(now));
-            }
-            let taken = bucket.take("a", &windows, cost, at(now + 6000));
-            prop_assert!(matches!(taken, Taken::Go { .. }), "{:?}", taken);
-        }
-    }
-
-    #[test]
-    fn callers_are_bounded_and_those_beyond_share_a_place() {
-        let (windows, mut bucket) = (windows(&[limit(60_000, 10_000)]), Bucket::default());
-        for number in 0..3 * CALLERS {
-            let taken = bucket.take(&number.to_string(), &windows, 1, at(1_000_000));
-            assert!(matches!(taken, Taken::Go { .. }), "{number}");
-        }
-        assert_eq!(bucket.callers.len(), CALLERS + 1);
-        // Those who are gone make room.
-        bucket.take("another", &windows, 1, at(2_000_000));
-        assert_eq!(bucket.callers.len(), 1);
-    }
-
-    #[test]
-    fn a_clock_set_back_neither_frees_the_budget_nor_blocks_it_for_longer_than_a_window() {
-        let (windows, mut bucket) = (windows(&[limit(1000, 1)]), Bucket::default());
-        let mut take = |now| bucket.take("a", &windows, 1, at(now));
-        assert!(matches!(take(100_000_000), Taken::Go { .. }));
-        let Taken::ComeBack { after } = take(5_000) else { panic!("freed by the clock") };
-        assert!(after <= Duration::from_millis(1200), "{after:?}");
-        assert!(matches!(take(5_000 + 1200), Taken::Go { .. }));
-        bucket.pause(Duration::from_secs(5), at(200_000_000));
-        let Taken::ComeBack { after } = bucket.take("a", &windows, 1, at(1_000)) else { panic!("freed") };
-        assert_eq!(after, Duration::from_secs(5));
-        assert!(matches!(bucket.take("a", &windows, 1, at(u64::MAX)), Taken::Go { .. }));
-    }
-
-    #[test]
-    fn one_who_asks_once_and_never_comes_back_does_not_keep_a_whole_budget() {
-        let (windows, mut bucket) = (windows(&[limit(10_000, 10)]), Bucket::default());
-        let mut take = |caller, cost, now| bucket.take(caller, &windows, cost, at(now));
-        assert!(matches!(take("a", 1, 100_000), Taken::Go { .. }));
-        let Taken::ComeBack { after } = take("b", 10, 100_000) else { panic!("more than there was") };
-        // Nobody came for the batch: a slice later the others go on.
-        let later = 100_000 + u64::try_from(after.as_millis()).unwrap() + 1000;
-        assert!(matches!(take("a", 1, later), Taken::Go { .. }));
-    }
 }

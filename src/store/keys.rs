@@ -6,8 +6,9 @@
 use sha2::{Digest, Sha256};
 
 use crate::broker::ports::LedgerKey;
-use crate::broker::types::{IdentityId, TokenKey, UserId};
+use crate::broker::types::{IdentityId, TokenKey};
 use crate::messaging::types::MessageId;
+use crate::store::seal::{Name, Vault};
 
 /// The version of the layout, part of every key: another layout would not see these keys at all.
 const LAYOUT: &str = "1";
@@ -16,10 +17,11 @@ const LAYOUT: &str = "1";
 const PAGE_TOKEN: [u8; 2] = *b"R1";
 
 /// Makes the keys of one broker.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Keys {
     /// The prefix and the layout version: `acsb:1:`.
     root: String,
+    vault: Vault,
 }
 
 /// One of the 256 groups users are dealt out to; each is a hash tag, so in one slot of a Cluster.
@@ -27,13 +29,9 @@ pub(crate) struct Keys {
 pub(crate) struct Bucket(u8);
 
 impl Bucket {
-    fn of(text: &str) -> Self {
-        Self(Sha256::digest(text.as_bytes()).first().copied().unwrap_or_default())
-    }
-
     /// The bucket of a user.
-    pub(crate) fn of_user(user: &UserId) -> Self {
-        Self::of(user.as_str())
+    pub(crate) fn of_user(user: &Name) -> Self {
+        Self(user.bucket())
     }
 
     /// The bucket itself and those after it.
@@ -45,36 +43,35 @@ impl Bucket {
     pub(crate) const FIRST: Self = Self(0);
 }
 
-/// All of a SHA-256 as hexadecimal digits.
-fn hash(parts: &[&str]) -> String {
-    let mut sha = Sha256::new();
-    for part in parts {
-        // The length first: no two lists of parts are hashed from the same bytes.
-        sha.update((part.len() as u64).to_be_bytes());
-        sha.update(part.as_bytes());
-    }
-    sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Keys {
-    /// The keys with this prefix, which settings have checked.
-    pub(crate) fn new(prefix: &str) -> Self {
-        Self { root: format!("{prefix}:{LAYOUT}:") }
+    /// The keys with this prefix, which settings have checked, and with this vault's names.
+    pub(crate) fn new(prefix: &str, vault: Vault) -> Self {
+        Self { root: format!("{prefix}:{LAYOUT}:"), vault }
+    }
+
+    /// A digest of parts as hexadecimal digits.
+    fn hash(&self, parts: &[&str]) -> String {
+        self.vault.digest(parts).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The bucket of a text.
+    fn bucket(&self, text: &str) -> Bucket {
+        Bucket(self.vault.digest_text(text).first().copied().unwrap_or_default())
     }
 
     /// The user's record in the mapping.
-    pub(crate) fn record(&self, user: &UserId) -> String {
+    pub(crate) fn record(&self, user: &Name) -> String {
         let Bucket(bucket) = Bucket::of_user(user);
         format!("{}{{{bucket:02x}}}:u:{}", self.root, user.as_str())
     }
 
     /// One of the user's tokens: the same slot as the record.
-    pub(crate) fn token(&self, user: &UserId, key: &TokenKey) -> String {
+    pub(crate) fn token(&self, user: &Name, key: &TokenKey) -> String {
         format!("{}{}:{}", self.tokens_root(user), self.token_part(key), user.as_str())
     }
 
     /// What the keys of the user's tokens start with.
-    pub(crate) fn tokens_root(&self, user: &UserId) -> String {
+    pub(crate) fn tokens_root(&self, user: &Name) -> String {
         let Bucket(bucket) = Bucket::of_user(user);
         format!("{}{{{bucket:02x}}}:t:", self.root)
     }
@@ -85,7 +82,7 @@ impl Keys {
     }
 
     /// The list of the user's tokens: the same slot as the record.
-    pub(crate) fn tokens(&self, user: &UserId) -> String {
+    pub(crate) fn tokens(&self, user: &Name) -> String {
         let Bucket(bucket) = Bucket::of_user(user);
         format!("{}{{{bucket:02x}}}:k:{}", self.root, user.as_str())
     }
@@ -102,36 +99,36 @@ impl Keys {
 
     /// A request of a caller.
     pub(crate) fn ledger(&self, key: &LedgerKey) -> String {
-        format!("{}l:{}", self.root, hash(&[&key.caller, key.operation, &key.request_id]))
+        format!("{}l:{}", self.root, self.hash(&[&key.caller, key.operation, &key.request_id]))
     }
 
     /// The budget of that name.
     pub(crate) fn budget(&self, name: &str) -> String {
-        format!("{}b:{}", self.root, hash(&[name]))
+        format!("{}b:{}", self.root, self.hash(&[name]))
     }
 
     /// The lease of that name.
     pub(crate) fn lease(&self, name: &str) -> String {
-        let Bucket(bucket) = Bucket::of(name);
-        format!("{}{{{bucket:02x}}}:x:{}", self.root, hash(&[name]))
+        let Bucket(bucket) = self.bucket(name);
+        format!("{}{{{bucket:02x}}}:x:{}", self.root, self.hash(&[name]))
     }
 
     /// The counter that numbers the leases of a bucket: the same slot as the lease.
     pub(crate) fn fence(&self, name: &str) -> String {
-        let Bucket(bucket) = Bucket::of(name);
+        let Bucket(bucket) = self.bucket(name);
         format!("{}{{{bucket:02x}}}:f", self.root)
     }
 
     /// The record of a message: a slot of its own.
     pub(crate) fn message(&self, id: &MessageId) -> String {
-        format!("{}m:{}", self.root, hash(&[id.as_str()]))
+        format!("{}m:{}", self.root, self.hash(&[id.as_str()]))
     }
 
     /// The message that an id of ACS belongs to, and one of the 16 groups that key is in, each one slot.
     pub(crate) fn link(&self, upstream: &str) -> (u8, String) {
-        let Bucket(bucket) = Bucket::of(upstream);
+        let Bucket(bucket) = self.bucket(upstream);
         let group = bucket >> 4;
-        (group, format!("{}{{n{group:x}}}:n:{}", self.root, hash(&[upstream])))
+        (group, format!("{}{{n{group:x}}}:n:{}", self.root, self.hash(&[upstream])))
     }
 
     /// The sorted set of messages to be looked at, by when.
@@ -151,12 +148,12 @@ impl Keys {
 
     /// The key an event was appended under: the same slot as the stream.
     pub(crate) fn event_key(&self, key: &str) -> String {
-        format!("{}{{e}}:q:{}", self.root, hash(&[key]))
+        format!("{}{{e}}:q:{}", self.root, self.hash(&[key]))
     }
 
     /// The fair budget of that name.
     pub(crate) fn fair_budget(&self, name: &str) -> String {
-        format!("{}w:{}", self.root, hash(&[name]))
+        format!("{}w:{}", self.root, self.hash(&[name]))
     }
 
     /// The marker that says this store was set up, so that an emptied one is noticed.
@@ -165,7 +162,7 @@ impl Keys {
     }
 
     /// The page token that continues after `last`.
-    pub(crate) fn page_token(&self, last: &UserId) -> Vec<u8> {
+    pub(crate) fn page_token(&self, last: &Name) -> Vec<u8> {
         let mut token = PAGE_TOKEN.to_vec();
         token.extend_from_slice(&self.page_check(last.as_str()));
         token.extend_from_slice(last.as_str().as_bytes());
@@ -173,12 +170,12 @@ impl Keys {
     }
 
     /// The user a page token continues after; none if it is not one of [`Keys::page_token`].
-    pub(crate) fn read_page_token(&self, token: &[u8]) -> Option<UserId> {
+    pub(crate) fn read_page_token(&self, token: &[u8]) -> Option<Name> {
         let (kind, rest) = token.split_first_chunk::<2>()?;
         let (check, last) = rest.split_first_chunk::<4>()?;
         let last = std::str::from_utf8(last).ok()?;
         let ours = *kind == PAGE_TOKEN && *check == self.page_check(last);
-        if ours { UserId::parse(last).ok() } else { None }
+        if ours { self.vault.read_name(last) } else { None }
     }
 
     /// Tells our page tokens from those of other backends and prefixes; it is no secret and protects nothing.
@@ -192,15 +189,15 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::types::{Scope, ScopeSet, Validity};
+    use crate::broker::types::{Scope, ScopeSet, UserId, Validity};
     use proptest::prelude::*;
 
     fn keys() -> Keys {
-        Keys::new("acsb")
+        Keys::new("acsb", Vault::plain())
     }
 
-    fn user(text: &str) -> UserId {
-        UserId::parse(text).unwrap()
+    fn user(text: &str) -> Name {
+        Vault::plain().name(&UserId::parse(text).unwrap())
     }
 
     fn token_key() -> TokenKey {
@@ -246,7 +243,9 @@ mod tests {
     proptest! {
         #[test]
         fn keys_that_change_together_are_in_one_slot(text in "[a-z{}:*ü@]{1,40}") {
-            let (keys, user) = (keys(), user(&text));
+            for vault in [Vault::plain(), Vault::full()] {
+            let user = vault.name(&UserId::parse(&text).unwrap());
+            let keys = Keys::new("acsb", vault);
             let tag = hash_tag(keys.record(&user));
             prop_assert!(tag.is_some());
             prop_assert_eq!(&tag, &hash_tag(keys.token(&user, &token_key())));
@@ -257,6 +256,7 @@ mod tests {
             prop_assert_eq!(hash_tag(keys.events()), hash_tag(keys.events_head()));
             let (group, link) = keys.link(&text);
             prop_assert_eq!(hash_tag(link), Some(format!("n{group:x}")));
+            }
         }
 
         #[test]
@@ -270,7 +270,7 @@ mod tests {
             let token = keys().page_token(&last);
             prop_assert!(token.len() <= 512);
             prop_assert_eq!(keys().read_page_token(&token), Some(last));
-            prop_assert_eq!(Keys::new("other").read_page_token(&token), None);
+            prop_assert_eq!(Keys::new("other", Vault::plain()).read_page_token(&token), None);
             prop_assert_eq!(keys().read_page_token(&noise), None);
             prop_assert_eq!(keys().read_page_token(&token[..token.len() - 1]), None);
         }

@@ -14,7 +14,7 @@ use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::messaging::ports::{Cursor, EventsRead, MessageStores, Versioned};
 use crate::messaging::types::MessageId;
 use crate::metrics::Metrics;
-use crate::store::embedded;
+use crate::store::{Vault, embedded};
 
 #[derive(Debug, Clone)]
 enum Operation {
@@ -232,12 +232,13 @@ proptest! {
 
     #[test]
     fn the_store_in_a_file_answers_as_the_model_also_when_it_is_opened_again(
-        operations in prop::collection::vec(operations(), 1..120)
+        operations in prop::collection::vec(operations(), 1..120), sealed: bool
     ) {
         let clock = clock();
         let folder = tempfile::tempdir().unwrap();
         let settings = embedded::Settings { path: folder.path().join("model.redb") };
-        let open = || embedded::open(&settings, clock.clone(), Metrics::new()).unwrap().messages;
+        let vault = if sealed { Vault::full() } else { Vault::plain() };
+        let open = || embedded::open(&settings, vault.clone(), clock.clone(), Metrics::new()).unwrap().messages;
         run(agree(operations, clock.clone(), open(), || Some(open())));
     }
 }

@@ -7,9 +7,12 @@
 pub mod codec;
 pub mod embedded;
 mod fair;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod keys;
 mod records;
 pub mod redis;
+pub mod seal;
 
 #[cfg(test)]
 pub(crate) mod contract;
@@ -23,6 +26,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 pub use self::embedded::memory;
+pub use self::seal::Vault;
 use crate::broker::ports::Stores;
 use crate::clock::Clock;
 use crate::messaging::ports::MessageStores;
@@ -49,6 +53,8 @@ pub struct Settings {
     pub embedded: embedded::Settings,
     /// The Redis backend.
     pub redis: redis::Settings,
+    /// What is sealed, and with what.
+    pub seal: seal::Settings,
 }
 
 impl Settings {
@@ -58,7 +64,9 @@ impl Settings {
             Backend::Embedded => ("embedded", self.embedded.problems()),
             Backend::Redis => ("redis", self.redis.problems()),
         };
-        problems.into_iter().map(|(key, text)| (format!("{section}.{key}"), text)).collect()
+        let of_backend = problems.into_iter().map(|(key, text)| (format!("{section}.{key}"), text));
+        let of_seal = self.seal.problems().into_iter().map(|(key, text)| (format!("seal.{key}"), text));
+        of_backend.chain(of_seal).collect()
     }
 }
 
@@ -69,6 +77,8 @@ pub struct Opened {
     pub core: Stores,
     /// The ports of messaging.
     pub messages: MessageStores,
+    /// The keys that what is stored is sealed with, to be read again when their file changes; none without any.
+    pub key_ring: Option<Arc<seal::KeyRing>>,
 }
 
 /// Why the store cannot be opened. Each text says what is wrong and what to do, and shows nothing secret.
@@ -80,13 +90,16 @@ pub enum OpenError {
     /// The Redis cannot be used.
     #[error(transparent)]
     Redis(#[from] redis::OpenError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Seal(#[from] seal::VaultError),
     /// The process is shutting down.
     #[error("the store was not opened because the process is ending; start it again")]
     Cancelled,
 }
 
 /// Opens the store. `redis_url` and `redis_password` are the secrets after their `_file` twins were read; the embedded
-/// backend needs neither.
+/// backend needs neither. The hash key must be in the settings already; the key file is read here.
 pub async fn open(
     settings: &Settings,
     redis_url: Secret,
@@ -94,14 +107,24 @@ pub async fn open(
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 ) -> Result<Opened, OpenError> {
+    let vault = Vault::new(&settings.seal, metrics.clone())?;
+    if let Some(ring) = vault.ring() {
+        tracing::info!(
+            keys = ring.ids().join(","),
+            "what is stored is sealed; the first of these keys seals"
+        );
+    }
     match settings.backend {
         Backend::Embedded => {
             let settings = settings.embedded.clone();
             // It reads and checks the whole file.
-            let opened = tokio::task::spawn_blocking(move || embedded::open(&settings, clock, metrics)).await;
+            let opened =
+                tokio::task::spawn_blocking(move || embedded::open(&settings, vault, clock, metrics)).await;
             Ok(opened.map_err(|_| OpenError::Cancelled)??)
         }
-        Backend::Redis => Ok(redis::open(&settings.redis, redis_url, redis_password, clock, metrics).await?),
+        Backend::Redis => {
+            Ok(redis::open(&settings.redis, redis_url, redis_password, vault, clock, metrics).await?)
+        }
     }
 }
 
@@ -126,12 +149,14 @@ mod tests {
             backend: Backend::Embedded,
             embedded: embedded::Settings { path: "".into() },
             redis: redis::Settings::default(),
+            seal: seal::Settings::default(),
         };
         let keys =
             |settings: &Settings| settings.problems().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
         assert_eq!(keys(&settings), ["embedded.path"]);
         settings.backend = Backend::Redis;
-        assert_eq!(keys(&settings), ["redis.url"]);
+        settings.seal.hash_key = Secret::new("short");
+        assert_eq!(keys(&settings), ["redis.url", "seal.hash_key"]);
     }
 
     #[test]

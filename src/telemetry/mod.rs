@@ -54,7 +54,11 @@ pub enum InitError {
 /// Whether the text is a filter that can be used.
 pub fn is_filter(text: &str) -> bool {
     // Each directive costs at every new call site; a handful is enough for anybody.
-    text.len() <= 4096 && !text.trim().is_empty() && EnvFilter::builder().parse(text).is_ok()
+    // The parser of directives cuts other texts between the bytes of a character and panics.
+    text.len() <= 4096
+        && text.is_ascii()
+        && !text.trim().is_empty()
+        && EnvFilter::builder().parse(text).is_ok()
 }
 
 /// Whether records of this origin and level may be written at all.

@@ -1,11 +1,20 @@
-//! Who posts: whether a request brings the shared secret.
+//! Who posts: whether a request brings the shared secret, or a token that Microsoft Entra gave to Event Grid.
 //!
-//! Three places are looked at, because not every way to set up a subscription can fill each: the query (`?code=`), a
-//! header of its own, and `Authorization: Bearer`. Compared in constant time; never logged. Used by `server`.
+//! The secret is looked for in three places, because not every way to set up a subscription can fill each: the query
+//! (`?code=`), a header of its own, and `Authorization: Bearer`. It is compared in constant time. A token is one of the
+//! tenant for our audience, asked for by the application that is Event Grid. Either suffices; neither is ever logged.
+//! Used by `server`.
+
+use std::sync::Arc;
 
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 
+use super::{Entra, Settings};
+use crate::auth::jwt::Verifier;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::secret::Secret;
 
 /// The header of its own.
@@ -13,21 +22,84 @@ const HEADER: &str = "x-acs-broker-webhook-secret";
 /// The query parameter.
 const PARAMETER: &str = "code";
 
-/// Whether whoever posts knows the secret; anybody does if there is none.
-pub(super) fn is_known(request: &Parts, secret: &Secret) -> bool {
+/// Knows who may post.
+pub(super) struct Callers {
+    secret: Secret,
+    entra: Option<EventGrid>,
+}
+
+/// Knows the tokens of Event Grid.
+struct EventGrid {
+    verifier: Verifier,
+    /// The id of the application that asked for the token.
+    app: String,
+}
+
+impl Callers {
+    /// Begins to fetch the tenant's keys, if there is one.
+    pub(super) fn new(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        let entra = settings.entra().map(|Entra { issuers, app }| EventGrid {
+            verifier: Verifier::new(issuers, clock, metrics),
+            app: app.to_owned(),
+        });
+        Self { secret: settings.secret.clone(), entra }
+    }
+
+    /// Whether whoever posts is known; anybody is if neither a secret nor a tenant is configured.
+    pub(super) async fn know(&self, request: &Parts) -> bool {
+        if knows_secret(request, &self.secret) {
+            return true;
+        }
+        match &self.entra {
+            Some(event_grid) => match bearer(request) {
+                Some(token) => event_grid.sent(token).await,
+                None => false,
+            },
+            None => self.secret.is_empty(),
+        }
+    }
+}
+
+impl EventGrid {
+    /// Whether the token is one that Entra gave to Event Grid for us.
+    async fn sent(&self, token: &str) -> bool {
+        let claims = match self.verifier.identify(token).await {
+            Ok(claims) => claims,
+            Err(refusal) => {
+                tracing::debug!(why = refusal.text(), "a token of Event Grid was refused");
+                return false;
+            }
+        };
+        // Version 1.0 calls the application that asked `appid`, version 2.0 `azp`. A token that says both is neither.
+        let said = |name: &str| claims.all.get(name).and_then(Value::as_str);
+        let app = match (said("appid"), said("azp")) {
+            (Some(app), None) | (None, Some(app)) => app,
+            _ => return false,
+        };
+        app.eq_ignore_ascii_case(&self.app)
+    }
+}
+
+/// The token of `Authorization: Bearer`, if there is just one such header.
+fn bearer(request: &Parts) -> Option<&str> {
+    let mut headers = request.headers.get_all("authorization").iter();
+    let (Some(header), None) = (headers.next(), headers.next()) else { return None };
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whether whoever posts knows the secret; nobody does if there is none.
+fn knows_secret(request: &Parts, secret: &Secret) -> bool {
     if secret.is_empty() {
-        return true;
+        return false;
     }
     let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
     let in_query = request.uri.query().into_iter().flat_map(|query| query.split('&')).filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         (name == PARAMETER).then(|| percent_decode_str(value).decode_utf8_lossy().into_owned())
     });
-    let bearer = header("authorization").and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-    });
-    let presented = in_query.chain(header(HEADER).map(str::to_owned)).chain(bearer);
+    let presented =
+        in_query.chain(header(HEADER).map(str::to_owned)).chain(bearer(request).map(str::to_owned));
     // Every one is compared, so that the time tells nothing of which was right.
     presented.map(Secret::new).fold(false, |known, one| (one == *secret) | known)
 }
@@ -43,7 +115,7 @@ mod tests {
         if let Some((name, value)) = header {
             request = request.header(name, value);
         }
-        is_known(&request.body(()).unwrap().into_parts().0, &Secret::new(SECRET))
+        knows_secret(&request.body(()).unwrap().into_parts().0, &Secret::new(SECRET))
     }
 
     #[test]
@@ -69,9 +141,19 @@ mod tests {
         assert!(!known("/events", Some(("authorization", &format!("Basic {SECRET}")))));
     }
 
-    #[test]
-    fn without_a_secret_anybody_is_known() {
+    #[tokio::test]
+    async fn without_a_secret_and_a_tenant_anybody_is_known() {
         let request = http::Request::builder().uri("/events").body(()).unwrap().into_parts().0;
-        assert!(is_known(&request, &Secret::new("")));
+        let known = async |settings: &Settings| {
+            let clock = Arc::new(crate::clock::SystemClock);
+            Callers::new(settings, clock, Metrics::new()).know(&request).await
+        };
+        assert!(!knows_secret(&request, &Secret::new("")));
+        let open = Settings::at("", Secret::new(""));
+        assert!(known(&open).await);
+        assert!(!known(&Settings::at("", Secret::new(SECRET))).await);
+        let tenant = uuid::Uuid::nil().to_string();
+        let entra = Settings { entra_tenant: tenant.clone(), entra_audience: tenant, ..open };
+        assert!(!known(&entra).await);
     }
 }

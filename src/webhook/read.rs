@@ -95,7 +95,7 @@ fn event(item: &Map<String, Value>, now: Timestamp) -> Result<Option<Event>, Wro
         None => None,
     };
     let at = text(item, "eventTime").or_else(|| text(item, "time")).and_then(date).unwrap_or(now);
-    Ok(happened.map(|happened| Event { id, at, message: None, happened }))
+    Ok(happened.map(|happened| Event { id, at, message: None, caller: None, happened }))
 }
 
 fn happened(name: &str, item: &Map<String, Value>) -> Result<Option<Happened>, Wrong> {

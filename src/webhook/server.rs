@@ -1,6 +1,6 @@
 //! The listener of the intake: connections, and each request from its head to its answer.
 //!
-//! The order is: path, method, secret, type, size, shape, content; nothing is read for somebody who is not known. The
+//! The order is: path, method, who posts, type, size, shape, content; nothing is read for somebody who is not known. The
 //! answers follow what Event Grid does with them: 400 and 413 end the delivery, 401 and 404 delay it, 503 repeats it.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::read::{self, Malformed, Post};
 use super::{
     BODY_TIMEOUT, CONNECTION_TIMEOUT, DRAIN, HEAD_TIMEOUT, Intake, MAX_BODY, MAX_CONNECTIONS, MAX_EVENTS,
-    PATH, TAKE_IN_WITHIN, caller, shape,
+    PATH, TAKE_IN_WITHIN, shape,
 };
 use crate::listener::{self, Limits};
 use crate::messaging::{Event, EventKind};
@@ -72,7 +72,7 @@ impl Intake {
         if head.method != Method::POST && head.method != Method::OPTIONS {
             return Outcome::NoSuchMethod;
         }
-        if !caller::is_known(&head, &self.secret) {
+        if !self.callers.know(&head).await {
             return Outcome::Unknown;
         }
         if head.method == Method::OPTIONS {
@@ -203,7 +203,8 @@ impl IntoResponse for Outcome {
             }
             Self::Unknown => {
                 let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-                (StatusCode::UNAUTHORIZED, challenge, "the secret is missing or wrong\n").into_response()
+                (StatusCode::UNAUTHORIZED, challenge, "the secret or token is missing or wrong\n")
+                    .into_response()
             }
             Self::WrongType => said(StatusCode::UNSUPPORTED_MEDIA_TYPE, "only JSON in UTF-8"),
             Self::TooLarge => said(StatusCode::PAYLOAD_TOO_LARGE, "at most 1 MiB"),

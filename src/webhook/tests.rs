@@ -23,8 +23,8 @@ use crate::messaging::ports::{
 use crate::messaging::types::{EmailAddress, Failure, MessageName, Number, State};
 use crate::messaging::{Happened, SendEmail, SendSms, Settings as Messages};
 
-const SECRET: &str = "known to Event Grid alone";
-const NOW: Timestamp = Timestamp::from_millis(1_795_348_800_000);
+pub(super) const SECRET: &str = "known to Event Grid alone";
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_348_800_000);
 
 /// An ACS that takes everything.
 struct Acs;
@@ -87,10 +87,10 @@ impl EventLog for Log {
     }
 }
 
-struct Rig {
+pub(super) struct Rig {
     address: SocketAddr,
     messaging: Messaging,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     log_is_down: Arc<AtomicBool>,
     stop: CancellationToken,
     served: tokio::task::JoinHandle<()>,
@@ -98,6 +98,10 @@ struct Rig {
 
 impl Rig {
     async fn start(secret: &str) -> Self {
+        Self::with(Settings::at("", Secret::new(secret))).await
+    }
+
+    pub(super) async fn with(webhook: Settings) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW));
         let mut stores = crate::store::memory(Arc::clone(&clock)).messages;
         let down = Arc::new(AtomicBool::new(false));
@@ -119,8 +123,10 @@ impl Rig {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let (intake, secret) = (messaging.clone(), Secret::new(secret));
-        let served = tokio::spawn(serve(listener, secret, intake, clock, metrics.clone(), stop.clone()));
+        let (intake, shared, stopped) = (messaging.clone(), metrics.clone(), stop.clone());
+        let served = tokio::spawn(async move {
+            serve(listener, &webhook, intake, clock, shared, stopped).await;
+        });
         Self { address, messaging, metrics, log_is_down: down, stop, served }
     }
 
@@ -134,7 +140,7 @@ impl Rig {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    async fn ask(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
+    pub(super) async fn ask(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
         let mut request = format!("{line} HTTP/1.1\r\nhost: broker\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");
@@ -153,7 +159,7 @@ impl Rig {
         status(&self.ask("POST /events", &headers, body).await)
     }
 
-    fn counted(&self, line: &str) -> bool {
+    pub(super) fn counted(&self, line: &str) -> bool {
         self.metrics.render().lines().any(|shown| shown == format!("acs_broker_webhook_{line}"))
     }
 
@@ -177,10 +183,10 @@ impl Rig {
 }
 
 fn caller() -> Caller {
-    Caller::new("shop")
+    Caller::unlimited("shop")
 }
 
-fn status(answer: &str) -> u16 {
+pub(super) fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer:?}"))
 }
 

@@ -61,6 +61,7 @@ fn what_stands_in_comments_texts_and_tests_is_not_an_import() {
         "const A: &[u8] = b\"crate::store \\\" crate::store\";",
         "#[cfg(test)]\nmod tests { use crate::store; fn f() { if true {} } }",
         "#[cfg(test)]\n#[allow(dead_code)]\nuse crate::store;",
+        "#[cfg(any(fuzzing, test))]\nmod fuzzing { use crate::store; }",
         "#[test]\nfn f() { crate::store::open(); }",
     ] {
         accepted("src/broker/mod.rs", text);

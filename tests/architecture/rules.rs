@@ -66,7 +66,10 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
         "admin",
         &["auth", "broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"],
     ),
-    ("webhook", &["broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"]),
+    (
+        "webhook",
+        &["auth::jwt", "broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"],
+    ),
     // 6: settings of all components, composed.
     (
         "config",
@@ -118,21 +121,26 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["grpc", "admin", "emulator", "listener", "webhook"]),
     ("http", &["acs", "auth", "grpc", "admin", "emulator", "webhook"]),
     ("http_body_util", &["acs", "grpc", "admin", "emulator", "webhook"]),
+    // Signing in at Entra.
+    ("azure_core", &["acs::credential::entra"]),
+    ("azure_identity", &["acs::credential::entra"]),
     // Cryptography.
     ("hmac", &["acs", "audit", "auth", "emulator", "store"]),
+    ("chacha20poly1305", &["store::seal"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
     ("rustls", &["acs", "app", "auth", "cli", "emulator", "grpc", "store::redis"]),
-    ("rustls_native_certs", &["acs", "emulator::events", "store::redis"]),
+    ("rustls_native_certs", &["acs", "auth::jwks", "emulator::events", "store::redis"]),
     ("tokio_rustls", &["emulator", "grpc"]),
+    ("webpki", &["grpc"]),
     ("rcgen", &["emulator"]),
     // Stores.
     ("redis", &["store::redis"]),
     ("redb", &["store::embedded"]),
     // Formats with one reader.
-    ("toml", &["config"]),
+    ("toml", &["config", "auth::policy", "auth::shadow"]),
     ("serde_path_to_error", &["config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
-    ("time", &["acs", "audit", "clock", "emulator", "cli", "webhook"]),
+    ("time", &["acs", "app", "audit", "clock", "emulator", "cli", "webhook"]),
     // The rim.
     ("clap", &["cli"]),
     ("tracing_subscriber", &["telemetry"]),

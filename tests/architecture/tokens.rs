@@ -85,7 +85,8 @@ pub(crate) fn tokens(source: &str) -> Vec<Token> {
     found
 }
 
-/// The tokens without items that exist in tests only: those behind `#[cfg(test)]` or `#[cfg(all(test, …))]`, `#[test]`.
+/// The tokens without items that exist in tests only: those behind `#[cfg(test)]`, `#[cfg(all(test, …))]` or
+/// `#[cfg(any(fuzzing, test))]`, `#[test]`.
 /// With them come the modules declared so, whose files are test code as a whole: by name, or as `"path"` in its quotes.
 pub(crate) fn without_tests(tokens: &[Token]) -> (Vec<Token>, Vec<String>) {
     let (mut kept, mut test_modules) = (Vec::new(), Vec::new());
@@ -148,6 +149,7 @@ fn starts_with(tokens: &[Token], texts: &[&str]) -> bool {
 fn is_test_attribute(tokens: &[Token]) -> bool {
     starts_with(tokens, &["#", "[", "cfg", "(", "test", ")", "]"])
         || starts_with(tokens, &["#", "[", "cfg", "(", "all", "(", "test", ","])
+        || starts_with(tokens, &["#", "[", "cfg", "(", "any", "(", "fuzzing", ",", "test", ")", ")", "]"])
         || starts_with(tokens, &["#", "[", "test", "]"])
 }
 

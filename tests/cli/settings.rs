@@ -171,3 +171,99 @@ fn a_broker_that_is_not_there_is_told_with_exit_code_4() {
     let finished = run(&["healthcheck", "--addr", &address.to_string()]);
     assert_eq!(finished.code, Some(1), "{finished:?}");
 }
+
+const POLICY: &str = r#"
+[[callers]]
+name = "orders"
+match = [{ mesh = "orders" }]
+rpcs = ["TokenService/*"]
+scopes = ["chat"]
+user_prefixes = ["shop:"]
+max_validity = "12h"
+
+[[tests]]
+caller = "orders"
+rpc = "TokenService/IssueToken"
+user = "shop:1"
+expect = "allow"
+"#;
+
+/// `check-config` with a policy of this text and these arguments.
+fn with_policy(policy: &str, arguments: &[&str]) -> Finished {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("policy.toml");
+    std::fs::write(&path, policy).unwrap();
+    finish(binary().args(["check-config", "--policy", text(&path)]).args(arguments), "")
+}
+
+#[test]
+fn check_config_checks_a_policy_and_runs_its_tests() {
+    let good = with_policy(POLICY, &[]);
+    assert_eq!(good.code, Some(0), "{good:?}");
+    assert!(good.out.contains("1 callers; 1 tests passed"), "{good:?}");
+    let bad = POLICY.replace("\"chat\"", "\"chatt\"").replace("\"TokenService/*\"", "\"Tokens/*\"");
+    let bad = with_policy(&bad, &[]);
+    assert_eq!(bad.code, Some(2), "{bad:?}");
+    for part in
+        ["2 problems in the policy ", "line 5: callers[0].rpcs[0] must", "line 6: callers[0].scopes[0] must"]
+    {
+        assert!(bad.err.contains(part), "{part}\n{bad:?}");
+    }
+    let failing = with_policy(&POLICY.replace("\"shop:\"", "\"crm:\""), &[]);
+    assert_eq!(failing.code, Some(2));
+    assert!(
+        failing.err.contains("line 10: tests[0] fails: expected \"allow\", and user is missing"),
+        "{failing:?}"
+    );
+}
+
+#[test]
+fn check_config_explains_what_a_policy_makes_of_a_call() {
+    let explain = |more: &[&str]| with_policy(POLICY, &[&["--explain", "orders"], more].concat());
+    let allowed =
+        explain(&["TokenService/IssueToken", "--user", "shop:1", "--scope", "chat", "--validity", "12h"]);
+    assert_eq!(allowed.code, Some(0), "{allowed:?}");
+    for line in [
+        "allowed  call TokenService/IssueToken: rpcs[0] = \"TokenService/*\"",
+        "allowed  name this user: user_prefixes[0] = \"shop:\"",
+        "allowed  scopes chat: scopes",
+        "allowed  a validity of 12h: max_validity = 12h",
+    ] {
+        assert!(allowed.out.contains(line), "{line}\n{}", allowed.out);
+    }
+    let refused =
+        explain(&["TokenService/IssueToken", "--user", "shop:1", "--scope", "chat", "--scope", "voip"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.out.contains("REFUSED  scopes chat,voip: the permission scope:voip is missing"));
+    for wrong in [&["TokenService/Issue"][..], &["TokenService/IssueToken", "--scope", "x"]] {
+        assert_eq!(explain(wrong).code, Some(2), "{wrong:?}");
+    }
+    let unknown = with_policy(POLICY, &["--explain", "nobody", "TokenService/IssueToken"]);
+    assert_eq!((unknown.code, unknown.err.contains("no caller of that name")), (Some(2), true));
+}
+
+#[test]
+fn a_policy_that_cannot_be_used_stops_the_start_and_the_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policy.toml");
+    std::fs::write(&policy, "[[callers]]").unwrap();
+    let file = format!("[auth]\nmode = \"policy\"\npolicy_file = {:?}", text(&policy));
+    let prepare = |command: &mut Command| {
+        command.env(AZURE, KEY).env("ACS_BROKER__SERVER__ADDRESS", "127.0.0.1:0");
+        command.env("ACS_BROKER__ADMIN__ADDRESS", "127.0.0.1:0");
+    };
+    let checked = with_file("check-config", &file, prepare);
+    assert_eq!(checked.code, Some(2), "{checked:?}");
+    assert!(checked.err.contains("callers[0].name is missing"), "{checked:?}");
+    let served = with_file("serve", &file, prepare);
+    assert_eq!(served.code, Some(1), "{served:?}");
+    assert!(served.err.contains("callers[0].name is missing"), "{served:?}");
+    let none = with_file("check-config", "[auth]\nmode = \"policy\"", prepare);
+    assert!(none.err.contains("auth.policy_file is not set, and auth.mode is \"policy\""), "{none:?}");
+    let open =
+        "[auth]\nmode = \"policy\"\nshadow = true\npolicy_file = \"x\"\n[server]\naddress = \"0.0.0.0:1\"";
+    let open = with_file("check-config", open, |command| {
+        command.env(AZURE, KEY);
+    });
+    assert!(open.err.contains("server.address is not a loopback address"), "{open:?}");
+}

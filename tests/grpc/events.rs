@@ -20,7 +20,13 @@ use crate::ports::insert;
 const UUID: &str = "f81d4fae-7dec-41d0-a765-00a0c91e6bf6";
 
 fn event(id: &str, happened: Happened) -> Event {
-    Event { id: id.into(), at: Timestamp::from_millis(1_795_348_800_123), message: None, happened }
+    Event {
+        id: id.into(),
+        at: Timestamp::from_millis(1_795_348_800_123),
+        message: None,
+        caller: None,
+        happened,
+    }
 }
 
 fn received(id: &str, text: &str) -> Event {

@@ -12,7 +12,7 @@ use acs_broker::grpc::proto::v1::event_service_client::EventServiceClient;
 use acs_broker::grpc::proto::v1::identity_service_client::IdentityServiceClient;
 use acs_broker::grpc::proto::v1::sms_service_client::SmsServiceClient;
 use acs_broker::grpc::proto::v1::token_service_client::TokenServiceClient;
-use acs_broker::grpc::{self, Cores, Health, ServeError, Settings};
+use acs_broker::grpc::{self, Cores, Doors, Health, ServeError, Settings};
 use acs_broker::messaging::Messaging;
 use acs_broker::metrics::Metrics;
 use tokio::net::TcpListener;
@@ -38,6 +38,8 @@ pub struct Server {
     pub shutdown: CancellationToken,
     pub served: JoinHandle<Result<(), ServeError>>,
     pub address: std::net::SocketAddr,
+    /// Where probes are answered.
+    pub probes: std::net::SocketAddr,
 }
 
 /// The gate of a server for anybody on this machine.
@@ -64,6 +66,8 @@ pub async fn start_messaging(
     listen();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let probing = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let probes = probing.local_addr().unwrap();
     let (acs, store) = (Arc::new(Acs::default()), Arc::new(Store::default()));
     let (metrics, health, shutdown) = (Metrics::new(), Health::new(), CancellationToken::new());
     let broker = Broker::new(
@@ -76,7 +80,7 @@ pub async fn start_messaging(
     let world = Arc::new(World::default());
     let messaging = world.messaging(messages);
     let served = tokio::spawn(grpc::serve(
-        listener,
+        Doors { api: listener, tls: None, probes: Some(probing) },
         &settings,
         Cores {
             broker,
@@ -90,7 +94,7 @@ pub async fn start_messaging(
         shutdown.clone(),
     ));
     health.set_serving(true);
-    Server { world, messaging, acs, store, metrics, health, shutdown, served, address }
+    Server { world, messaging, acs, store, metrics, health, shutdown, served, address, probes }
 }
 
 pub async fn start_default() -> Server {

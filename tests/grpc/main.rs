@@ -13,6 +13,7 @@ mod events;
 mod harness;
 mod import;
 mod lifecycle;
+mod limits;
 mod logs;
 mod messages;
 mod ports;

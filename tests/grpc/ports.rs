@@ -271,6 +271,10 @@ impl TokenCache for Store {
         }
         Ok(current)
     }
+
+    async fn keys_of(&self, user: &UserId) -> Result<Vec<TokenKey>, StoreError> {
+        Ok(self.maps()?.tokens.keys().filter(|(of, _)| of == user).map(|(_, key)| *key).collect())
+    }
 }
 
 #[async_trait]

@@ -120,7 +120,13 @@ impl Rendered {
 
     /// The settings file the pod gets.
     pub(crate) fn settings(&self) -> String {
-        self.one("ConfigMap")["data"]["config.toml"].as_str().unwrap().to_owned()
+        self.file("config.toml").expect("the settings")
+    }
+
+    /// The file of that name in one of the ConfigMaps.
+    pub(crate) fn file(&self, name: &str) -> Option<String> {
+        let text = |map: &&Value| map["data"][name].as_str().map(str::to_owned);
+        self.all("ConfigMap").iter().find_map(text)
     }
 
     /// What the schemas of a Kubernetes version object to.

@@ -58,14 +58,20 @@ impl Pod {
             let place = pod.file(mount["mountPath"].as_str().unwrap());
             let mut files = BTreeMap::new();
             if volume["configMap"].is_object() {
-                files.insert("config.toml".to_owned(), pod.local(&rendered.settings()));
+                let name = if volume["name"] == "policy" { "policy.toml" } else { "config.toml" };
+                files.insert(name.to_owned(), pod.local(&rendered.file(name).unwrap()));
             } else if volume["secret"].is_object() {
+                let server =
+                    rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()])
+                        .unwrap();
                 for item in volume["secret"]["items"].as_array().into_iter().flatten() {
                     let key = item["key"].as_str().unwrap();
                     let content = match volume["name"].as_str().unwrap() {
                         "acs" => connection.clone(),
                         "redis" if key.contains("password") => redis_password.to_owned(),
                         "redis" => redis_url.to_owned(),
+                        "tls" if key.ends_with(".key") => server.signing_key.serialize_pem(),
+                        "tls" | "client-ca" => server.cert.pem(),
                         "webhook" => "known to Event Grid alone".to_owned(),
                         other => panic!("nobody knows what the Secret of {other} holds"),
                     };
@@ -88,8 +94,9 @@ impl Pod {
     /// tried again with others.
     pub(crate) async fn start(values: &[&str], redis_url: &str, redis_password: &str) -> Self {
         for _ in 0..5 {
-            let (grpc, admin, webhook) = (free_port(), free_port(), free_port());
-            let ports = format!("ports.grpc={grpc},ports.admin={admin},ports.webhook={webhook}");
+            let (grpc, admin, webhook, probe) = (free_port(), free_port(), free_port(), free_port());
+            let ports =
+                format!("ports.grpc={grpc},ports.admin={admin},ports.webhook={webhook},ports.probe={probe}");
             let rendered = template(&[values, &["--set", &ports]].concat()).unwrap();
             let mut pod = Self::prepare(&rendered, redis_url, redis_password);
             let log = std::fs::File::create(pod.folder.path().join("log")).unwrap();
@@ -185,6 +192,17 @@ impl Pod {
             }
         }
         finished(self.command(&container))
+    }
+
+    /// Asks the port of the API whether it serves, with these flags; `tls.crt` stands for the pod's own certificate.
+    pub(crate) fn healthcheck(&self, scheme: &str, flags: &[&str]) -> (bool, String) {
+        let ports = self.container["ports"].as_array().unwrap();
+        let port = &ports.iter().find(|port| port["name"] == "grpc").unwrap()["containerPort"];
+        let certificate = self.file("/var/run/secrets/acs-broker/tls/tls.crt").display().to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_acs-broker"));
+        command.env_clear().args(["healthcheck", "--addr", &format!("{scheme}://127.0.0.1:{port}")]);
+        command.args(flags.iter().map(|flag| flag.replace("tls.crt", &certificate)));
+        finished(command)
     }
 
     fn log(&self) -> String {

@@ -16,11 +16,13 @@ use acs_broker::grpc;
 use acs_broker::grpc::proto::v1;
 use acs_broker::messaging::{self, Event as MessageEvent, Happened};
 use acs_broker::metrics::Metrics;
+use acs_broker::reload::Reloadable;
 use acs_broker::secret::Secret;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use crate::harness::messages::{NUMBER, new_id, sms};
+use crate::harness::proof::{self, by};
 use crate::harness::{Rig, Wish, acs_settings, chat, messages_settings, open_redis, redis_stores, until};
 use crate::redis_server::RedisServer;
 
@@ -125,6 +127,7 @@ async fn every_row_of_the_error_table_can_be_provoked() {
     by_messages(&mut seen).await;
     by_chats(&mut seen).await;
     by_watches(&mut seen).await;
+    by_the_policy(&mut seen).await;
     by_the_audit(&mut seen).await;
     let documented: BTreeSet<_> = rows().into_iter().map(|row| row.0.to_owned()).collect();
     assert_eq!(seen.0, documented);
@@ -296,6 +299,13 @@ async fn by_messages(seen: &mut Seen) {
     assert!(started.elapsed() < Duration::from_secs(1), "at once");
     seen.row(limited, "ACS_LIMIT_REACHED");
 
+    let settings = messaging::Settings { duplicates_within: Duration::from_hours(1), ..messages_settings() };
+    let rig = Rig::start(Wish { messages: settings, ..Wish::default() }).await;
+    let first = rig.sms().send_sms(text_to(TO)).await.unwrap().into_inner().sms_id;
+    let duplicate = seen.row(refused_unsent(&rig, text_to(TO), 1).await, "DUPLICATE_CONTENT");
+    let metadata = &duplicate.get_error_details().error_info().unwrap().metadata.clone();
+    assert_eq!(metadata["earlier_message_id"], first);
+
     let rig = Rig::start(Wish::default()).await;
     let lost = Fault::drop_connection().after_commit();
     rig.emulator.faults().until_cleared(Operation::SendSms, lost);
@@ -331,6 +341,7 @@ async fn by_chats(seen: &mut Seen) {
         acting_user_id: "alice".into(),
         thread_id: thread.thread_id,
         message_id: "1700000000000".into(),
+        ..Default::default()
     };
     seen.row(rig.chats().get_chat_message(get).await.unwrap_err(), "CHAT_NOT_FOUND");
 }
@@ -342,7 +353,13 @@ async fn by_watches(seen: &mut Seen) {
     let received = |number: usize, text: String| {
         let (from, to) = ("+14255550199".to_owned(), NUMBER.to_owned());
         let happened = Happened::SmsReceived { upstream_id: format!("in-{number}"), from, to, text };
-        MessageEvent { id: format!("event-{number}"), at: SystemClock.now(), message: None, happened }
+        MessageEvent {
+            id: format!("event-{number}"),
+            at: SystemClock.now(),
+            message: None,
+            caller: None,
+            happened,
+        }
     };
     let mut watch = rig.events().watch_events(v1::WatchEventsRequest::default()).await.unwrap().into_inner();
     rig.messaging.take_in(received(0, "hello".into())).await.unwrap();
@@ -370,6 +387,27 @@ async fn by_watches(seen: &mut Seen) {
     let ending = rig.events().watch_events(v1::WatchEventsRequest::default()).await.unwrap().into_inner();
     rig.stop.cancel();
     seen.row_of_a_stream(end_of(ending).await, "BROKER_STOPPING");
+}
+
+async fn by_the_policy(seen: &mut Seen) {
+    let text = "[[callers]]\nname = \"shop\"\nmatch = [{ mesh = \"shop\" }]\nrpcs = [\"*\"]\nscopes = [\"voip\"]\n\
+                user_prefixes = [\"*\"]\nquotas = { \"TokenService/IssueToken\" = \"1/m\" }\n";
+    let policy = proof::policy(text);
+    let rig = Rig::start(Wish { gate: proof::gate(policy.clone()), ..Wish::default() }).await;
+    let ask = async || rig.tokens().issue_token(by("mesh=shop", chat("alice"))).await.unwrap_err();
+    let missing = seen.row(ask().await, "PERMISSION_MISSING");
+    let details = missing.get_error_details();
+    assert_eq!(details.error_info().unwrap().metadata["permission"], "scope:chat");
+    let spent = seen.row(ask().await, "CALLER_QUOTA_EXCEEDED");
+    let details = spent.get_error_details();
+    assert_eq!(details.quota_failure().unwrap().violations[0].subject, "caller");
+    let delay = details.retry_info().unwrap().retry_delay.unwrap();
+    assert!(delay <= Duration::from_secs(60) && delay > Duration::from_secs(30), "{delay:?}");
+
+    let wish = by("mesh=shop", v1::WatchEventsRequest::default());
+    let watch = rig.events().watch_events(wish).await.unwrap().into_inner();
+    policy.reload(vec![text.replace("voip", "chat").into_bytes()]).unwrap();
+    seen.row_of_a_stream(end_of(watch).await, "POLICY_CHANGED");
 }
 
 /// Why a watch ended, after whatever it was told before.

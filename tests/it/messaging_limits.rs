@@ -174,7 +174,8 @@ async fn in_no_window_is_there_more_than_the_maximum_and_shares_stay_even_over_m
                 number += 1;
                 let budgets = &replicas[number % 3].budgets;
                 let before = started.elapsed();
-                if let Taken::Go { .. } = budgets.take_fair("bucket", name, &limits, 1).await.unwrap() {
+                let take = budgets.take_fair("bucket", name, &limits, 1).await.unwrap();
+                if let Taken::Go { .. } = take.taken {
                     granted.lock().unwrap().push((before, started.elapsed(), name));
                 }
                 tokio::time::sleep(Duration::from_millis(pause)).await;

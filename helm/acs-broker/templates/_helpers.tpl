@@ -100,6 +100,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if and (eq .Values.auth.mode "unauthenticated") (not .Values.auth.allowOffLoopback) }}
 {{- $problems = append $problems "auth.allowOffLoopback: unauthenticated mode lets anybody who can connect issue tokens for every user; set it to true only behind an authenticating mesh or a NetworkPolicy" }}
 {{- end }}
+{{- if eq .Values.auth.mode "policy" }}
+{{- if not (or .Values.auth.policy .Values.auth.existingPolicyConfigMap) }}
+{{- $problems = append $problems "auth.policy: mode policy needs one; give its text, or name a ConfigMap with the key policy.toml (auth.existingPolicyConfigMap)" }}
+{{- end }}
+{{- if and .Values.auth.policy .Values.auth.existingPolicyConfigMap }}
+{{- $problems = append $problems "auth.existingPolicyConfigMap: and auth.policy are both set; keep one of them" }}
+{{- end }}
+{{- if and .Values.auth.shadow (not .Values.auth.allowOffLoopback) }}
+{{- $problems = append $problems "auth.shadow: lets in whom the policy would refuse; set auth.allowOffLoopback to true only behind an authenticating mesh or a NetworkPolicy" }}
+{{- end }}
+{{- end }}
 {{- if eq .Values.store.backend "embedded" }}
 {{- if or .Values.autoscaling.enabled (gt $replicas 1) }}
 {{- $problems = append $problems "replicaCount: the embedded store belongs to one process; set replicaCount to 1 and autoscaling.enabled to false, or store.backend to redis" }}
@@ -129,6 +140,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- if eq (int .Values.ports.grpc) (int .Values.ports.admin) }}
 {{- $problems = append $problems "ports: grpc and admin must differ" }}
+{{- end }}
+{{- if and .Values.tls.clientCaSecret (not .Values.tls.existingSecret) }}
+{{- $problems = append $problems "tls.existingSecret: name the Secret with the server's certificate; without TLS no client certificate (tls.clientCaSecret) can be asked for" }}
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+{{- if has (int .Values.ports.probe) (list (int .Values.ports.grpc) (int .Values.ports.admin)) }}
+{{- $problems = append $problems "ports: probe must differ from grpc and admin" }}
+{{- end }}
+{{- if and .Values.webhook.enabled (eq (int .Values.ports.probe) (int .Values.ports.webhook)) }}
+{{- $problems = append $problems "ports: probe must differ from webhook" }}
+{{- end }}
 {{- end }}
 {{- if .Values.webhook.enabled }}
 {{- if not .Values.webhook.existingSecret }}

@@ -154,7 +154,8 @@ fn expiry_is_read_in_every_form_acs_writes() {
 
 #[test]
 fn what_was_created_shows_neither_id_nor_token() {
-    let token = Token { secret: Secret::new("t.t.t"), expires_on: Timestamp::default() };
+    let token =
+        Token { secret: Secret::new("t.t.t"), expires_on: Timestamp::default(), issuer: Fingerprint([0; 8]) };
     let shown = format!("{:?}", Created { id: ID.to_owned(), token: Some(token) });
     assert!(!shown.contains("8:acs") && !shown.contains("t.t.t"), "{shown}");
 }

@@ -228,7 +228,7 @@ async fn error_bodies_of_any_kind_keep_the_status() {
 }
 
 #[tokio::test]
-async fn a_refused_credential_is_not_tried_again() {
+async fn a_refusal_that_nothing_explains_is_not_tried_again() {
     for (status, body) in [
         (401, r#"{"error":{"code":"Denied","message":"Denied by the resource provider."}}"#),
         (401, r#"{"error":{"code":"Unauthorized","message":""}}"#),
@@ -236,10 +236,11 @@ async fn a_refused_credential_is_not_tried_again() {
         (403, r#"{"error":{"code":"Denied","message":"no"}}"#),
         (403, ""),
     ] {
-        let server = Server::start([Play::json(status, body), issued()]).await;
+        // The probe says nothing.
+        let server = Server::start([Play::json(status, body), Play::json(500, ""), issued()]).await;
         let error = issue(&client(&settings(), &server.endpoint()), 5000).await.unwrap_err();
         assert_eq!((error.class(), error.attempts()), (Class::CredentialsRefused, 1), "{error}");
-        assert_eq!(server.received().len(), 1);
+        assert_eq!(server.received().len(), 2);
     }
 }
 

@@ -167,3 +167,8 @@ fn attachment(file: &Attachment) -> acs::MailAttachment {
         content_id: file.content_id.clone(),
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "emulator")]
+#[path = "limits_tests.rs"]
+mod limits_tests;

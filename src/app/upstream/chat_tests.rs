@@ -165,6 +165,7 @@ async fn two_app_users_talk_and_their_own_tokens_see_the_same_thread() {
         acting_user_id: "bob".into(),
         thread_id: id.into(),
         message_id: hello.message_id.clone(),
+        ..Default::default()
     };
     let message = rig.chat.get_chat_message(get.clone()).await.unwrap().into_inner().message.unwrap();
     assert_eq!((message.text.as_str(), message.sender_display_name.as_str()), ("hello", "A"));
@@ -417,6 +418,7 @@ async fn every_refusal_has_its_code_and_leaves_nothing_behind() {
         acting_user_id: "alice".into(),
         thread_id: thread.clone(),
         message_id: "1".into(),
+        ..Default::default()
     };
     let none = rig.chat.get_chat_message(none).await.unwrap_err();
     assert_eq!(reason(&none, Code::NotFound), "CHAT_NOT_FOUND");

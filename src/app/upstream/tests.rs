@@ -111,7 +111,7 @@ async fn a_rejection_carries_status_code_and_request_id() {
 }
 
 #[tokio::test]
-async fn the_gauge_shows_a_refused_credential_until_acs_accepts_it_again() {
+async fn the_gauge_shows_a_refused_credential_and_nothing_more_is_sent() {
     let gauge = |metrics: &Metrics| {
         let text = metrics.render();
         text.lines()
@@ -119,21 +119,20 @@ async fn the_gauge_shows_a_refused_credential_until_acs_accepts_it_again() {
             .unwrap()
             .to_owned()
     };
-    let server = Server::start([
-        Play::json(401, ""),
-        Play::json(501, ""),
-        Play::json(200, token_body()),
-        Play::json(403, ""),
-        Play::json(404, ""),
-    ])
-    .await;
+    // The call and the probe after it; what comes later is not sent at all.
+    let server = Server::start([Play::json(401, ""), Play::json(401, "")]).await;
     let (upstream, metrics) = upstream(&server, CustomId::Off);
-    let mut seen = vec![gauge(&metrics)];
-    for _ in 0..5 {
-        let _ = issue(&upstream).await;
-        seen.push(gauge(&metrics));
+    assert_eq!(gauge(&metrics), "0");
+    for _ in 0..3 {
+        assert_eq!(issue(&upstream).await.unwrap_err().reason(), "ACS_CREDENTIALS_REFUSED");
+        assert_eq!(gauge(&metrics), "1");
     }
-    assert_eq!(seen, ["0", "1", "1", "0", "1", "0"]);
+    assert_eq!(server.received().len(), 2);
+    // What refuses one call and not the probe is no fault of the credential.
+    let server = Server::start([Play::json(403, ""), Play::json(400, "")]).await;
+    let (upstream, metrics) = super::tests::upstream(&server, CustomId::Off);
+    assert_eq!(issue(&upstream).await.unwrap_err().reason(), "ACS_CREDENTIALS_REFUSED");
+    assert_eq!(gauge(&metrics), "0");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! Each test's name is the promise it proves. A failure names the seed that shows it.
 
+mod rotation;
 mod world;
 
 use std::collections::BTreeSet;

@@ -88,6 +88,8 @@ pub(super) struct Faults {
     pub(super) acs_clock_behind_ms: AtomicU64,
     /// Which credential signs.
     pub(super) key: AtomicU64,
+    /// What is known of the others: nothing, that they are spare, that they are dead.
+    pub(super) others: AtomicU64,
     /// ACS answers every creation with the same identity, as it does under one custom id.
     pub(super) one_identity: AtomicBool,
 }
@@ -214,6 +216,10 @@ impl TokenCache for MapStore {
             current
         })
         .await
+    }
+
+    async fn keys_of(&self, user: &UserId) -> Result<Vec<TokenKey>, StoreError> {
+        self.step(|maps| maps.tokens.keys().filter(|(of, _)| of == user).map(|(_, key)| *key).collect()).await
     }
 }
 
@@ -360,6 +366,19 @@ impl TokenIssuer for MapAcs {
         KeyId(self.faults.key.load(Ordering::SeqCst).to_be_bytes())
     }
 
+    fn signing(&self) -> Signing {
+        Signing { key: self.key(), since: self.clock.now(), spare: None }
+    }
+
+    fn standing(&self, key: KeyId) -> KeyStanding {
+        match self.faults.others.load(Ordering::SeqCst) {
+            _ if key == self.key() => KeyStanding::InUse,
+            0 => KeyStanding::Unknown,
+            1 => KeyStanding::Spare,
+            _ => KeyStanding::Dead,
+        }
+    }
+
     async fn create_identity(
         &self,
         _user: &UserId,
@@ -469,7 +488,7 @@ pub(super) fn world_with(brokers: usize, delays: Delays) -> World {
 }
 
 pub(super) fn caller() -> &'static Caller {
-    static CALLER: std::sync::LazyLock<Caller> = std::sync::LazyLock::new(|| Caller::new("simulation"));
+    static CALLER: std::sync::LazyLock<Caller> = std::sync::LazyLock::new(|| Caller::unlimited("simulation"));
     &CALLER
 }
 

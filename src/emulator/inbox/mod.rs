@@ -3,6 +3,8 @@
 //! Whatever was sent is hostile: no answer from here lets it run a script, fetch anything, or be taken for a page of the
 //! emulator. It reads what the services keep and changes nothing. Called by `control`.
 
+#[cfg(any(fuzzing, test))]
+pub(super) mod fuzzing;
 mod mail;
 
 use std::sync::LazyLock;

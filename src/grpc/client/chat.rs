@@ -220,6 +220,7 @@ impl Client {
             acting_user_id: actor.into(),
             thread_id: id.into(),
             message_id: of.into(),
+            ..Default::default()
         };
         let found = self.call(self.chats().get_chat_message(self.request(request))).await?;
         Ok(message(found.message.unwrap_or_default()))

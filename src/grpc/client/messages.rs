@@ -264,7 +264,7 @@ impl Client {
         let kinds = kinds.iter().map(|kind| wire(*kind).into()).collect();
         let request = v1::WatchEventsRequest { cursor: cursor.into(), kinds };
         let mut events = v1::event_service_client::EventServiceClient::new(self.channel.clone());
-        let answers = self.call(events.watch_events(request)).await?;
+        let answers = self.call(events.watch_events(self.untimed(request))).await?;
         Ok(Events { client: self.clone(), answers })
     }
 }

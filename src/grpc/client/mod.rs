@@ -5,18 +5,21 @@
 //! other programs: they generate their own client from `proto/`.
 
 mod chat;
+mod connect;
 mod failure;
 mod messages;
 
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 pub use self::chat::{ChatMessage, ChatPerson, ChatSend, ChatThread, Listed, RefusedPerson};
+pub use self::connect::Proof;
 pub use self::failure::Failure;
 pub use self::messages::{Delivery, Events, Happening, Message, Name, NewEmail, NewSms, OptOut};
 use super::proto::v1;
@@ -84,6 +87,7 @@ pub struct ImportOutcome {
 #[derive(Debug, Clone)]
 pub struct Client {
     channel: Channel,
+    bearer: Option<MetadataValue<Ascii>>,
     server: String,
     timeout: Duration,
 }
@@ -91,26 +95,20 @@ pub struct Client {
 /// What a client needs to know.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// `http://host:port`.
+    /// `http://host:port` or `https://host:port`.
     pub server: String,
     /// The longest a call may take, connecting included.
     pub timeout: Duration,
+    /// What to bring along.
+    pub proof: Proof,
 }
 
 impl Client {
-    /// A client of `target`; the error says how to write the address.
-    pub fn new(target: &Target) -> Result<Self, String> {
-        let wrong = "must be like http://127.0.0.1:50051";
-        if target.server.starts_with("https://") {
-            return Err(format!("{wrong}: the broker serves plain text"));
-        }
-        // A user name and password would do nothing, and be shown in errors.
-        if !target.server.starts_with("http://") || target.server.contains('@') {
-            return Err(wrong.into());
-        }
-        let endpoint = Endpoint::from_shared(target.server.clone()).map_err(|_| wrong)?;
-        let channel = endpoint.tcp_nodelay(true).connect_lazy();
-        Ok(Self { channel, server: target.server.clone(), timeout: target.timeout })
+    /// A client of `target`; the error names a flag and how to mend it.
+    pub fn new(target: &Target) -> Result<Self, (&'static str, String)> {
+        let channel = connect::channel(target)?;
+        let bearer = target.proof.token.as_ref().map(connect::bearer).transpose()?;
+        Ok(Self { channel, bearer, server: target.server.clone(), timeout: target.timeout })
     }
 
     async fn call<T, F>(&self, call: F) -> Result<T, Failure>
@@ -135,6 +133,15 @@ impl Client {
         if causes().any(|error| error.is::<tonic::TimeoutExpired>()) {
             return self.too_late();
         }
+        let tls = causes().find_map(|error| {
+            let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).or_else(|| error.downcast_ref())
+        });
+        if let Some(error) = tls {
+            let message =
+                format!("TLS with {} failed: {error}; see --ca, --cert, --server-name", self.server);
+            return Failure::local("UNAVAILABLE", message);
+        }
         let connecting =
             causes().any(|error| error.is::<std::io::Error>() || error.is::<tonic::ConnectError>());
         if status.code() == Code::Unavailable && connecting && status.details().is_empty() {
@@ -145,9 +152,17 @@ impl Client {
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
+        let mut request = self.untimed(message);
         // The server learns how long its answer is of use; our own clock ends the call.
         request.set_timeout(self.timeout);
+        request
+    }
+
+    fn untimed<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(bearer) = &self.bearer {
+            request.metadata_mut().insert("authorization", bearer.clone());
+        }
         request
     }
 
@@ -337,7 +352,7 @@ mod tests {
     async fn a_server_that_is_not_there_is_told_so() {
         // Bound and closed again: nobody listens there.
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let target = Target { server: format!("http://{address}"), timeout: Duration::from_secs(10) };
+        let target = target(&format!("http://{address}"));
         let failure = Client::new(&target).unwrap().get_identity("alice").await.unwrap_err();
         assert_eq!(failure.code, "UNAVAILABLE");
         assert!(failure.message.starts_with(&format!("cannot connect to http://{address}")), "{failure}");
@@ -346,19 +361,60 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_never_answers_costs_the_timeout() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = Target {
-            server: format!("http://{}", listener.local_addr().unwrap()),
-            timeout: Duration::from_millis(50),
-        };
+        let timeout = Duration::from_millis(50);
+        let target = Target { timeout, ..target(&format!("http://{}", listener.local_addr().unwrap())) };
         let failure = Client::new(&target).unwrap().get_identity("alice").await.unwrap_err();
         assert_eq!(failure.code, "DEADLINE_EXCEEDED");
     }
 
+    fn target(server: &str) -> Target {
+        Target { server: server.into(), timeout: Duration::from_secs(10), proof: Proof::default() }
+    }
+
     #[test]
     fn an_address_without_scheme_is_refused_with_the_mend() {
-        for server in ["127.0.0.1:50051", "https://127.0.0.1:1", "", "http://"] {
-            let target = Target { server: server.into(), timeout: Duration::from_secs(1) };
-            assert!(Client::new(&target).unwrap_err().contains("http://127.0.0.1:50051"), "{server}");
+        for server in ["127.0.0.1:50051", "ftp://127.0.0.1:1", "", "http://", "https://user@host:1"] {
+            let (flag, what) = Client::new(&target(server)).unwrap_err();
+            assert!(flag == "--server" && what.contains("http://127.0.0.1:50051"), "{server}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_leaves_this_machine_over_tls_alone_and_shows_nowhere() {
+        let with_token = |server: &str, token: &str| {
+            let proof = Proof { token: Some(Secret::new(token)), ..Proof::default() };
+            Client::new(&Target { proof, ..target(server) })
+        };
+        for server in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1"] {
+            let client = with_token(server, "a.secret.token\n").unwrap();
+            assert_eq!(client.request(()).metadata().get("authorization").unwrap(), "Bearer a.secret.token");
+            assert!(!format!("{client:?} {:?}", client.request(())).contains("secret"));
+        }
+        for server in
+            ["http://10.0.0.1:1", "http://broker:1", "http://localhost.evil:1", "http://127.0.0.1.nip.io:1"]
+        {
+            assert_eq!(with_token(server, "t").unwrap_err().0, "--token-file", "{server}");
+        }
+        for token in ["", " \n", "two\nlines", "\u{1}"] {
+            assert_eq!(with_token("http://127.0.0.1:1", token).unwrap_err().0, "--token-file");
+        }
+    }
+
+    #[test]
+    fn what_needs_tls_is_refused_without_it_and_what_is_no_pem_is_named() {
+        let pem = || Some(b"nonsense".to_vec());
+        let proofs = [
+            (Proof { ca: pem(), ..Proof::default() }, "--ca"),
+            (Proof { identity: pem().map(|pem| (pem, Secret::new("x"))), ..Proof::default() }, "--cert"),
+        ];
+        for (proof, flag) in proofs {
+            for server in ["http://127.0.0.1:1", "https://127.0.0.1:1"] {
+                let target = Target { proof: proof.clone(), ..target(server) };
+                assert_eq!(Client::new(&target).unwrap_err().0, flag, "{server}");
+            }
+        }
+        let named = Proof { server_name: Some("broker".into()), ..Proof::default() };
+        let target = Target { proof: named, ..target("http://127.0.0.1:1") };
+        assert_eq!(Client::new(&target).unwrap_err().0, "--server-name");
     }
 }

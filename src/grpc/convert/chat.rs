@@ -86,6 +86,28 @@ pub(crate) fn actor(acting_user_id: &str) -> Result<Actor, Error> {
     check.actor(acting_user_id).ok_or_else(|| check.into_error())
 }
 
+/// What GetChatMessage is asked for.
+pub(crate) struct MessageWanted {
+    pub(crate) actor: Actor,
+    /// The request that sent it, if it is asked for by that.
+    pub(crate) request: Option<uuid::Uuid>,
+}
+
+/// GetChatMessage.
+pub(crate) fn message_wanted(request: &v1::GetChatMessageRequest) -> Result<MessageWanted, Error> {
+    let mut check = Check::default();
+    let actor = check.actor(&request.acting_user_id);
+    let by_request = match (request.request_id.as_str(), request.message_id.as_str()) {
+        ("", _) => Some(None),
+        (id, "") => check.request_uuid(id).map(Some),
+        _ => check.violation("request_id", "must be empty if message_id is set"),
+    };
+    match (actor, by_request) {
+        (Some(actor), Some(request)) => Ok(MessageWanted { actor, request }),
+        _ => Err(check.into_error()),
+    }
+}
+
 /// CreateChatThread.
 pub(crate) fn create(request: v1::CreateChatThreadRequest) -> Result<(Actor, CreateThread), Error> {
     let mut check = Check::default();

@@ -20,9 +20,11 @@ use crate::messaging::ports::{ActingToken, ChatError, ChatRange, Metadata, Outgo
 use crate::secret::Secret;
 
 /// How long after a try may have ended its message may still turn up in the thread. Only then is "not there" certain.
-const LATE: Duration = Duration::from_secs(60);
+pub(super) const LATE: Duration = Duration::from_secs(60);
 /// How far ACS's clock may be from ours.
 const SKEW: Duration = Duration::from_mins(5);
+/// How soon somebody looks again for a message whose end is not known.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How much of a thread is looked through before the answer is that nobody can tell.
 const PAGE: u32 = 100;
 const MOST_PAGES: usize = 50;
@@ -58,19 +60,27 @@ pub struct UpdateMessage {
 }
 
 /// What looking for a message came to.
-enum Look {
+pub(super) enum Look {
     Here(String),
     NotHere,
     CannotTell,
 }
 
+/// What finding out about a request came to.
+enum Found<'a> {
+    /// The answer to whoever asks.
+    Out(Result<String, Error>),
+    /// It never arrived, with the time by which the last try had ended: it may be sent again.
+    NotThere(Held<'a>, Timestamp, ActingToken),
+}
+
 /// A request that this replica has to itself.
-struct Held<'a> {
-    caller: &'a Caller,
-    user: &'a UserId,
-    id: &'a MessageId,
-    version: u64,
-    record: Record,
+pub(super) struct Held<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) user: &'a UserId,
+    pub(super) id: &'a MessageId,
+    pub(super) version: u64,
+    pub(super) record: Record,
 }
 
 impl Chat {
@@ -136,60 +146,87 @@ impl Chat {
         let to = [wish.thread.clone()];
         let mut record = Record::new(Channel::Chat, caller, fingerprint.clone(), to, now, hold);
         record.sending_until = Some(now.plus(hold));
+        record.actor = Some(user.as_str().to_owned());
         let bytes = record.bytes();
         let buckets = self.buckets(ChatOperation::ChangeMessages, user, &wish.thread);
-        let (inserted, taken, token) = tokio::join!(
+        let ((), inserted, taken, token) = tokio::join!(
+            // Should this process die, another one looks what became of it. First, so that no record is there without.
+            self.look_at(&id, Some(now.plus(hold))),
             parts.stores.messages.insert(&id, &bytes, parts.settings.retention),
             self.take(&buckets, caller),
             self.users.token(caller, user, false),
         );
         let held = Held { caller, user, id: &id, version: 1, record };
-        if let Some(known) = inserted? {
-            return self.meet_message(held, known, &fingerprint, taken, token, &wish).await;
-        }
-        let token = match taken.and(token) {
-            Ok(token) => token.token,
-            Err(error) => return Err(self.let_go(held, None, error).await),
+        let (held, tried_until, token) = match inserted? {
+            None => (held, None, token),
+            Some(known) => match self.find_out(held, known, &fingerprint, token, &wish).await {
+                Found::Out(result) => {
+                    // Nothing is sent: what this call took for it is free again.
+                    self.unspend(&buckets, caller, &taken).await;
+                    if result.is_ok() {
+                        self.look_at(&id, None).await;
+                    }
+                    return result;
+                }
+                Found::NotThere(held, tried_until, token) => (held, Some(tried_until), Ok(token)),
+            },
         };
-        self.send_held(held, None, token, &wish).await
+        let token = match taken.all().and(token) {
+            Ok(token) => token,
+            Err(error) => {
+                self.unspend(&buckets, caller, &taken).await;
+                return Err(self.let_go(held, tried_until, error).await);
+            }
+        };
+        let mut held = held;
+        if tried_until.is_some() {
+            let again = parts.clock.now();
+            held.record.sending_until = Some(again.plus(parts.settings.hold));
+            if let Some(outcome) = held.record.outcomes.first_mut() {
+                outcome.failure = None;
+            }
+            self.claim(&mut held, again).await?;
+        }
+        self.send_held(held, tried_until, token.token, &wish).await
     }
 
-    /// Goes on with a request that was asked for before.
-    async fn meet_message(
+    /// Finds out what became of a request that was asked for before.
+    async fn find_out<'a>(
         &self,
-        mut held: Held<'_>,
+        mut held: Held<'a>,
         known: Versioned,
         fingerprint: &Fingerprint,
-        taken: Result<(), Error>,
         token: Result<ActingToken, Error>,
         wish: &SendChatMessage,
-    ) -> Result<String, Error> {
+    ) -> Found<'a> {
         let parts = &self.messaging.0;
         let now = parts.clock.now();
-        held.record = Record::read(&known.bytes)?;
-        held.version = known.version;
-        match held.record.meet(fingerprint, now)? {
-            Known::Settled => {
-                let sent = held.record.outcomes.into_iter().next().and_then(|outcome| outcome.upstream_id);
-                return sent.ok_or_else(|| Error::internal("a record of a message has no message"));
-            }
-            Known::Open => self.claim(&mut held, now).await?,
-        }
-        let tried_until = held.record.sending_until.unwrap_or(held.record.created.plus(parts.settings.hold));
-        let token = match token {
-            Ok(token) => token.token,
-            Err(error) => return Err(self.let_go(held, Some(tried_until), error).await),
+        held.record = match Record::read(&known.bytes) {
+            Ok(record) => record,
+            Err(error) => return Found::Out(Err(error)),
         };
-        match self.look(&held, token.clone(), &wish.thread).await {
+        held.version = known.version;
+        let claimed = match held.record.meet(fingerprint, now) {
+            Ok(Known::Settled) => {
+                let sent = held.record.outcomes.into_iter().next().and_then(|outcome| outcome.upstream_id);
+                let sent = sent.ok_or_else(|| Error::internal("a record of a message has no message"));
+                return Found::Out(sent);
+            }
+            Ok(Known::Open) => self.claim(&mut held, now).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = claimed {
+            return Found::Out(Err(error));
+        }
+        let tried_until = held.record.tried_until(parts.settings.hold);
+        let token = match token {
+            Ok(token) => token,
+            Err(error) => return Found::Out(Err(self.let_go(held, Some(tried_until), error).await)),
+        };
+        Found::Out(match self.look(&held, token.token.clone(), &wish.thread).await {
             Ok(Look::Here(message)) => Ok(self.settle(held, message).await),
             Ok(Look::NotHere) if now >= tried_until.plus(LATE) => {
-                if let Err(error) = taken {
-                    return Err(self.let_go(held, Some(tried_until), error).await);
-                }
-                let again = parts.clock.now();
-                held.record.sending_until = Some(again.plus(parts.settings.hold));
-                self.claim(&mut held, again).await?;
-                self.send_held(held, Some(tried_until), token, wish).await
+                return Found::NotThere(held, tried_until, token);
             }
             Ok(Look::NotHere) => {
                 let wait = tried_until.plus(LATE).since(now);
@@ -205,7 +242,7 @@ impl Chat {
                 let cause: Cause = std::sync::Arc::new(error);
                 Err(self.leave_unknown(held, tried_until, wait, Some(cause)).await)
             }
-        }
+        })
     }
 
     /// Sends a request that is kept. `tried_until` is when an earlier try had ended, if there was one.
@@ -256,13 +293,17 @@ impl Chat {
     }
 
     /// Looks for a request's message in the thread, back to when the request was kept.
-    async fn look(&self, held: &Held<'_>, token: Secret, thread: &str) -> Result<Look, Error> {
+    pub(super) async fn look(&self, held: &Held<'_>, token: Secret, thread: &str) -> Result<Look, Error> {
         let since = held.record.created.minus(SKEW);
         let buckets = self.buckets(ChatOperation::ListMessages, held.user, thread);
         let upstream = &self.upstream;
         let mut range = ChatRange { size: Some(PAGE), since: Some(since), from: None };
         for _ in 0..MOST_PAGES {
-            self.take(&buckets, held.caller).await?;
+            let taken = self.take(&buckets, held.caller).await;
+            if let Err(error) = taken.all() {
+                self.unspend(&buckets, held.caller, &taken).await;
+                return Err(error);
+            }
             let asked = &range;
             let work = |token: Secret| async move { upstream.messages(&token, thread, asked).await };
             let page = match self.renewing(held.caller, held.user, token.clone(), work).await {
@@ -306,7 +347,7 @@ impl Chat {
         }
         held.record.release(now);
         self.messaging.0.metrics.message(Channel::Chat.name(), State::Sent.name());
-        self.messaging.keep(held.id, held.version, &held.record).await;
+        tokio::join!(self.messaging.keep(held.id, held.version, &held.record), self.look_at(held.id, None));
         message
     }
 
@@ -323,7 +364,10 @@ impl Chat {
         held.record.advance(0, State::Unknown, None, now);
         held.record.release(now);
         self.messaging.0.metrics.message(Channel::Chat.name(), State::Unknown.name());
-        self.messaging.keep(held.id, held.version, &held.record).await;
+        tokio::join!(
+            self.messaging.keep(held.id, held.version, &held.record),
+            self.look_at(held.id, Some(now.plus(LOOK_AGAIN)))
+        );
         Error::OutcomeUnknown { retry_after, cause }
     }
 
@@ -333,7 +377,11 @@ impl Chat {
         if tried_until.is_some() {
             held.record.sending_until = tried_until;
         }
-        self.messaging.give_back(held.id, held.version, held.record, now).await;
+        let next = tried_until.map(|_| now.plus(LOOK_AGAIN));
+        tokio::join!(
+            self.messaging.give_back(held.id, held.version, held.record, now),
+            self.look_at(held.id, next)
+        );
         error
     }
 }

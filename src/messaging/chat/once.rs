@@ -74,17 +74,25 @@ impl Chat {
         let mut version = 1;
         if let Some(known) = inserted? {
             record = Record::read(&known.bytes)?;
-            match record.meet(&fingerprint, now)? {
-                Known::Settled => return self.created_before(caller, user, record).await,
-                Known::Open => {
+            let met = match record.meet(&fingerprint, now) {
+                Ok(Known::Open) => {
                     record.claim(now, hold);
                     let claimed =
                         parts.stores.messages.replace(&id, known.version, &record.bytes(), keep).await?;
-                    version = claimed.map_err(|_| Error::RequestInProgress { retry_after: ASK_AGAIN })?;
+                    claimed.map(Some).map_err(|_| Error::RequestInProgress { retry_after: ASK_AGAIN })
+                }
+                met => met.map(|_| None),
+            };
+            match met {
+                Ok(Some(claimed)) => version = claimed,
+                other => {
+                    self.unspend(&buckets, caller, &taken).await;
+                    other?;
+                    return self.created_before(caller, user, record).await;
                 }
             }
         }
-        let prepared = match (taken, token) {
+        let prepared = match (taken.all(), token) {
             (Ok(()), Ok(token)) => {
                 self.identities(caller, &wish.participants).await.map(|list| (token.token, list))
             }
@@ -93,6 +101,7 @@ impl Chat {
         let (token, participants) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
+                self.unspend(&buckets, caller, &taken).await;
                 self.messaging.give_back(&id, version, record, now).await;
                 return Err(error);
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::testing::chat::{lost, start};
+use super::super::testing::chat::{Threads, lost, start};
 use super::super::testing::{Death, World};
 use super::*;
 use crate::clock::Clock;
@@ -17,7 +17,7 @@ fn settings() -> Settings {
 }
 
 fn caller() -> Caller {
-    Caller::new("shop")
+    Caller::unlimited("shop")
 }
 
 fn user(name: &str) -> UserId {
@@ -83,8 +83,9 @@ async fn a_new_message_takes_two_trips_to_the_store_and_one_to_acs() {
     let world = World::new();
     let (chat, replica) = start(&world, settings(), Death::Never);
     chat.send_message(&caller(), alice(), hello(1)).await.unwrap();
-    // Record, budget and token together, then ACS, then the outcome.
-    assert_eq!(replica.steps(), 5);
+    // Record, budget, token and when to look at it together, then ACS, then the outcome and that nobody needs to look.
+    assert_eq!(replica.steps(), 7);
+    assert_eq!(chat.follow_operations().await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -93,7 +94,7 @@ async fn asking_again_sends_nothing_and_answers_the_same() {
     let first = alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap();
     assert_eq!(alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap(), first);
     assert_eq!(sent(&world), 1);
-    alive(&world).send_message(&Caller::new("other"), alice(), hello(1)).await.unwrap();
+    alive(&world).send_message(&Caller::unlimited("other"), alice(), hello(1)).await.unwrap();
     assert_eq!(sent(&world), 2, "another caller's request id is another request");
     assert!(!world.dump().contains(TEXT) && !world.dump().contains("own"), "{}", world.dump());
 }
@@ -123,7 +124,7 @@ async fn a_request_id_that_was_used_for_something_else_is_refused() {
 async fn death_at_any_step_of_a_send_doubles_nothing_and_asking_again_ends_it() {
     let mut deaths = 0;
     for after in [false, true] {
-        for step in 0..7 {
+        for step in 0..9 {
             let world = World::new();
             let death = if after { Death::After(step) } else { Death::Before(step) };
             let (doomed, _) = start(&world, settings(), death);
@@ -133,7 +134,7 @@ async fn death_at_any_step_of_a_send_doubles_nothing_and_asking_again_ends_it() 
             assert_eq!(sent(&world), 1, "{death:?}");
         }
     }
-    assert_eq!(deaths, 10, "five steps, before and after each");
+    assert_eq!(deaths, 14, "seven steps, before and after each");
 }
 
 #[tokio::test(start_paused = true)]
@@ -328,6 +329,131 @@ async fn a_thread_is_created_once_and_tells_each_time_who_was_refused() {
     assert_eq!(world.chat.lock().unwrap().threads.len(), 1);
     let other = alive(&world).create_thread(&caller(), alice(), topic(1, &["carol"])).await;
     assert!(matches!(other, Err(Error::RequestIdReused)));
+}
+
+async fn by_request(world: &Arc<World>) -> Result<Message, Error> {
+    let request = uuid::Uuid::from_u128(1);
+    alive(world).message_of_request(&caller(), alice(), THREAD, request).await
+}
+
+/// Lets the time go by in steps until nobody looks any more; says how many messages were looked at.
+async fn follow_to_the_end(world: &Arc<World>) -> usize {
+    let mut looked = 0;
+    for _ in 0..300 {
+        looked += alive(world).follow_operations().await.unwrap();
+        world.clock.advance(Duration::from_secs(2));
+    }
+    looked
+}
+
+#[tokio::test]
+async fn a_message_whose_answer_was_lost_is_found_while_nobody_asks() {
+    let world = World::new();
+    {
+        let mut chat = world.chat.lock().unwrap();
+        (chat.script, chat.late) = (vec![lost()], Duration::from_secs(20));
+    }
+    let unknown = alive(&world).send_message(&caller(), alice(), hello(1)).await;
+    assert!(matches!(unknown, Err(Error::OutcomeUnknown { .. })));
+    assert!(matches!(by_request(&world).await, Err(Error::OutcomeUnknown { .. })));
+    let looked = follow_to_the_end(&world).await;
+    assert!((2..=8).contains(&looked), "every few seconds, and not once it is found: {looked}");
+    let found = by_request(&world).await.unwrap();
+    assert_eq!((found.text.as_str(), found.metadata.contains_key(MARK)), (TEXT, false));
+    let looks = world.chat.lock().unwrap().looks;
+    assert_eq!(alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap(), found.id);
+    assert_eq!((sent(&world), world.chat.lock().unwrap().looks), (1, looks), "a repetition need not look");
+    // It is the caller's own, and of that thread.
+    let request = uuid::Uuid::from_u128(1);
+    let other = alive(&world).message_of_request(&Caller::new("other"), alice(), THREAD, request).await;
+    assert!(matches!(other, Err(Error::MessageNotFound)));
+    let elsewhere = alive(&world).message_of_request(&caller(), alice(), "19:1@thread.v2", request).await;
+    assert!(matches!(elsewhere, Err(Error::MessageNotFound)));
+}
+
+#[tokio::test]
+async fn a_message_that_never_arrived_is_known_not_to_have_and_is_sent_when_its_caller_asks() {
+    let world = World::new();
+    let (doomed, _) = start(&world, settings(), Death::Before(4));
+    assert!(try_to_send(&doomed).await.is_none());
+    assert!(matches!(by_request(&world).await, Err(Error::RequestInProgress { .. })));
+    follow_to_the_end(&world).await;
+    assert!(matches!(by_request(&world).await, Err(Error::MessageNotFound)), "{}", world.dump());
+    assert_eq!(sent(&world), 0, "following never sends");
+    let id = alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap();
+    assert_eq!((by_request(&world).await.unwrap().id, sent(&world)), (id, 1));
+}
+
+#[tokio::test]
+async fn death_at_any_step_is_found_out_while_nobody_asks() {
+    for after in [false, true] {
+        for step in 0..8 {
+            let world = World::new();
+            let death = if after { Death::After(step) } else { Death::Before(step) };
+            let (doomed, _) = start(&world, settings(), death);
+            let answer = try_to_send(&doomed).await;
+            let was_sent = sent(&world);
+            follow_to_the_end(&world).await;
+            let known = by_request(&world).await;
+            match (was_sent, answer) {
+                (1, _) => assert_eq!(known.unwrap().text, TEXT, "{death:?}"),
+                (_, _) => assert!(matches!(known, Err(Error::MessageNotFound)), "{death:?}"),
+            }
+            assert_eq!(sent(&world), was_sent, "{death:?}: following never sends");
+        }
+    }
+}
+
+#[tokio::test]
+async fn following_gives_up_where_nobody_can_tell() {
+    for change in [|chat: &mut Threads| chat.is_shut = true, |chat: &mut Threads| chat.is_blind = true] {
+        let world = World::new();
+        {
+            let mut chat = world.chat.lock().unwrap();
+            (chat.script, chat.late) = (vec![lost()], Duration::from_hours(1));
+        }
+        alive(&world).send_message(&caller(), alice(), hello(1)).await.err().unwrap();
+        change(&mut world.chat.lock().unwrap());
+        follow_to_the_end(&world).await;
+        assert_eq!(alive(&world).follow_operations().await.unwrap(), 0, "it has ended");
+        assert!(matches!(by_request(&world).await, Err(Error::OutcomeUnknown { .. })));
+    }
+}
+
+#[tokio::test]
+async fn two_replicas_never_look_for_the_same_message_at_once() {
+    let world = World::new();
+    world.chat.lock().unwrap().script = vec![lost()];
+    world.chat.lock().unwrap().late = Duration::from_hours(1);
+    alive(&world).send_message(&caller(), alice(), hello(1)).await.err().unwrap();
+    world.clock.advance(Duration::from_secs(6));
+    let (first, second) = (alive(&world), alive(&world));
+    let (first, second) = tokio::join!(first.follow_operations(), second.follow_operations());
+    assert_eq!(first.unwrap() + second.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_sends_nothing_spends_nothing() {
+    let world = World::new();
+    alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap();
+    alive(&world).create_thread(&caller(), alice(), topic(2, &["bob"])).await.unwrap();
+    let spent = || (world.spent("chat_change_messages"), world.spent("chat_create_thread"));
+    assert_eq!(spent(), (1, 1));
+    for _ in 0..3 {
+        alive(&world).send_message(&caller(), alice(), hello(1)).await.unwrap();
+        alive(&world).create_thread(&caller(), alice(), topic(2, &["bob"])).await.unwrap();
+        let other = SendChatMessage { text: "another".into(), ..hello(1) };
+        alive(&world).send_message(&caller(), alice(), other).await.err().unwrap();
+    }
+    assert_eq!(spent(), (1, 1));
+}
+
+#[tokio::test]
+async fn removing_one_without_an_identity_asks_acs_nothing() {
+    let world = World::new();
+    let (chat, replica) = start(&world, settings(), Death::Never);
+    chat.remove_participant(&caller(), alice(), THREAD, user("nobody")).await.unwrap();
+    assert_eq!(replica.steps(), 1, "one look into the mapping");
 }
 
 fn fields<T>(result: Result<T, Error>) -> Vec<String> {

@@ -35,6 +35,14 @@ impl ChatUsers for Broker {
         self.resolve_identity(caller, user.clone()).await.map(|(record, _)| record.identity)
     }
 
+    async fn known_identity(&self, caller: &Caller, user: &UserId) -> Result<Option<IdentityId>, Error> {
+        match self.get_identity(caller, user.clone()).await {
+            Ok((_, record)) => Ok(Some(record.identity)),
+            Err(Error::IdentityNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn users_of(
         &self,
         caller: &Caller,

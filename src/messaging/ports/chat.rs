@@ -294,6 +294,9 @@ pub trait ChatUsers: Send + Sync {
     /// The user's identity, created if there is none.
     async fn identity(&self, caller: &Caller, user: &UserId) -> Result<IdentityId, Error>;
 
+    /// The user's identity; none is created.
+    async fn known_identity(&self, caller: &Caller, user: &UserId) -> Result<Option<IdentityId>, Error>;
+
     /// Which of these ids of ACS belong to users, and to whom.
     async fn users_of(&self, caller: &Caller, ids: Vec<IdentityId>)
     -> Result<HashMap<String, UserId>, Error>;

@@ -105,6 +105,11 @@ impl ChatUsers for Replica {
         self.step(|_| Ok(IdentityId::parse(&identity(user.as_str())).unwrap())).await
     }
 
+    async fn known_identity(&self, _: &Caller, user: &UserId) -> Result<Option<IdentityId>, Error> {
+        let known = IdentityId::parse(&identity(user.as_str())).unwrap();
+        self.step(|_| Ok((!user.as_str().contains("nobody")).then_some(known))).await
+    }
+
     async fn users_of(&self, _: &Caller, ids: Vec<IdentityId>) -> Result<HashMap<String, UserId>, Error> {
         self.step(|_| {
             let known = ids.iter().filter_map(|id| {

@@ -9,7 +9,7 @@ fn limit(window: Duration, max: u32) -> Limit {
 }
 
 async fn take(h: &Harness, bucket: &str, caller: &str, limits: &[Limit], cost: u32) -> Taken {
-    h.messages.budgets.take_fair(bucket, caller, limits, cost).await.unwrap()
+    h.messages.budgets.take_fair(bucket, caller, limits, cost).await.unwrap().taken
 }
 
 fn refused(taken: Taken) -> bool {
@@ -35,7 +35,7 @@ pub(crate) async fn of_100_concurrent_takers_of_10_callers_only_as_many_as_fit_g
         let (budgets, bucket) = (h.messages.budgets.clone(), bucket.clone());
         tasks.spawn(async move {
             let limits = [limit(HOUR, 60), limit(2 * HOUR, 41)];
-            budgets.take_fair(&bucket, &format!("caller {}", number % 10), &limits, 2).await.unwrap()
+            budgets.take_fair(&bucket, &format!("caller {}", number % 10), &limits, 2).await.unwrap().taken
         });
     }
     let taken = tasks.join_all().await;
@@ -105,6 +105,23 @@ pub(crate) async fn fair_buckets_and_callers_with_odd_names_stay_apart(h: &Harne
     for name in &names {
         assert!(refused(take(h, &bucket, name, &limits, 1).await), "{name}");
     }
+}
+
+pub(crate) async fn what_is_given_back_is_free_again_and_nothing_else_is(h: &Harness) {
+    let (bucket, limits, budgets) =
+        (h.name("bucket"), [limit(HOUR, 5), limit(2 * HOUR, 7)], &h.messages.budgets);
+    let first = budgets.take_fair(&bucket, "a", &limits, 3).await.unwrap();
+    assert_eq!(first.taken, Taken::Go { remaining: 2 });
+    budgets.give_back(&bucket, "a", &limits, 2, first.at).await.unwrap();
+    assert_eq!(take(h, &bucket, "a", &limits, 0).await, Taken::Go { remaining: 4 });
+    // Neither more than was taken, nor of another time, nor another's, nor in another bucket.
+    budgets.give_back(&bucket, "a", &limits, 9, first.at).await.unwrap();
+    let second = budgets.take_fair(&bucket, "a", &limits, 4).await.unwrap();
+    assert_eq!(second.taken, Taken::Go { remaining: 1 });
+    budgets.give_back(&bucket, "a", &limits, 4, second.at.minus(HOUR)).await.unwrap();
+    budgets.give_back(&bucket, "b", &limits, 4, second.at).await.unwrap();
+    budgets.give_back(&h.name("bucket"), "a", &limits, 4, second.at).await.unwrap();
+    assert_eq!(take(h, &bucket, "a", &limits, 0).await, Taken::Go { remaining: 1 });
 }
 
 pub(crate) async fn while_a_bucket_is_paused_nobody_gets_anything(h: &Harness) {
@@ -201,7 +218,7 @@ async fn simulate(h: &Harness, limits: &[Limit], askers: &[Asker], windows: u64)
                 continue;
             }
             for _ in 0..asker.times {
-                match budgets.take_fair(&bucket, asker.name, limits, asker.cost).await.unwrap() {
+                match budgets.take_fair(&bucket, asker.name, limits, asker.cost).await.unwrap().taken {
                     Taken::Go { .. } => {
                         outcome.takes[number].push((at, asker.cost));
                         all.push((at, asker.cost));
@@ -294,6 +311,53 @@ pub(crate) async fn who_comes_late_has_its_share_within_a_window_or_two(h: &Harn
     let seen = simulate(h, &limits, &[asker("flood", TICK, 4, 1), late], 9).await;
     assert_about("alone", seen.of(0, 0, 3), per_window(40) * 3.0, 0.12);
     assert_about("the late one", seen.of(1, 5, 9), per_window(20) * 4.0, 0.1);
+}
+
+pub(crate) async fn two_who_begin_together_share_the_very_first_window(h: &Harness) {
+    let limits = [ms(WINDOW, 40)];
+    // The flood asks first and four times in a tick; the other one as often as the whole limit has units.
+    let seen = simulate(h, &limits, &[asker("flood", TICK, 4, 1), asker("steady", 150, 1, 1)], 3).await;
+    for window in 0..3 {
+        println!(
+            "window {window}: {} and {}",
+            seen.of(0, window, window + 1),
+            seen.of(1, window, window + 1)
+        );
+    }
+    assert_about("the flood's first window", seen.of(0, 0, 1), 20.0, 0.1);
+    assert_about("the other's first window", seen.of(1, 0, 1), 20.0, 0.1);
+}
+
+pub(crate) async fn who_is_known_has_its_share_of_the_window_that_begins_with_its_first_ask(h: &Harness) {
+    let limits = [ms(WINDOW, 40)];
+    // Known from before, long silent, and back at any time in the windows of a flood.
+    for tick in [0, 1700, 3100, 4600].map(|step| 3 * WINDOW + step) {
+        let before = Asker { until: TICK, ..asker("back", TICK, 1, 1) };
+        let back = Asker { from: tick, ..asker("back", TICK, 1, 1) };
+        let seen = simulate(h, &limits, &[before, asker("flood", TICK, 3, 1), back], 5).await;
+        let first = seen.takes[2].first().map_or(u64::MAX, |&(at, _)| at) - tick;
+        let range = tick..tick + WINDOW;
+        let own: u32 = seen.takes[2].iter().filter(|(at, _)| range.contains(at)).map(|&(_, cost)| cost).sum();
+        assert!(first <= WINDOW / 2 + WINDOW / 10, "it waited {first} ms at {tick}");
+        assert!(own >= 18, "{own} of its share of 20 in the window that begins at {tick}");
+    }
+}
+
+pub(crate) async fn whom_nobody_joined_may_take_all_at_once(h: &Harness) {
+    let (bucket, limits) = (h.name("bucket"), [limit(HOUR, 100)]);
+    for left in (0..100).rev() {
+        assert_eq!(take(h, &bucket, "a", &limits, 1).await, Taken::Go { remaining: left });
+    }
+    // Once somebody else was there, half of it is kept for the second half of a window.
+    let shared = h.name("bucket");
+    for caller in ["a", "b"] {
+        assert!(matches!(take(h, &shared, caller, &limits, 1).await, Taken::Go { .. }));
+    }
+    let mut taken = 1;
+    while matches!(take(h, &shared, "a", &limits, 1).await, Taken::Go { .. }) {
+        taken += 1;
+    }
+    assert_eq!(taken, 50);
 }
 
 pub(crate) async fn the_share_of_who_has_gone_is_the_others(h: &Harness) {

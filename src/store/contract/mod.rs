@@ -52,7 +52,7 @@ pub(crate) struct Harness {
 
 impl Harness {
     pub(crate) fn new(opened: Opened, time: Time, keep: impl Any + Send + Sync) -> Self {
-        let Opened { core: stores, messages } = opened;
+        let Opened { core: stores, messages, key_ring: _ } = opened;
         Self {
             stores,
             messages,
@@ -271,6 +271,7 @@ macro_rules! contract_rules {
             mapping::a_store_that_answers_is_fit
             tokens::a_token_is_found_with_the_record_it_was_put_for
             tokens::scopes_and_validities_are_kept_apart
+            tokens::the_keys_of_a_users_tokens_are_known
             tokens::users_with_odd_names_have_their_own_tokens
             tokens::a_newer_token_replaces_an_older_one
             tokens::a_token_of_another_generation_identity_or_user_is_not_kept
@@ -340,6 +341,10 @@ macro_rules! contract_rules {
             fair::what_never_fits_is_refused_and_what_costs_nothing_goes
             fair::a_caller_leaves_another_one_its_share
             fair::fair_buckets_and_callers_with_odd_names_stay_apart
+            fair::what_is_given_back_is_free_again_and_nothing_else_is
+            fair::two_who_begin_together_share_the_very_first_window
+            fair::who_is_known_has_its_share_of_the_window_that_begins_with_its_first_ask
+            fair::whom_nobody_joined_may_take_all_at_once
             fair::while_a_bucket_is_paused_nobody_gets_anything
             fair::a_fair_budget_comes_back_after_the_wait
             fair::a_flood_does_not_take_anothers_share

@@ -38,6 +38,27 @@ pub(crate) async fn scopes_and_validities_are_kept_apart(h: &Harness) {
     }
 }
 
+pub(crate) async fn the_keys_of_a_users_tokens_are_known(h: &Harness) {
+    let ((user, record), (other, others)) = (h.mapped().await, h.mapped().await);
+    assert_eq!(h.stores.tokens.keys_of(&user).await.unwrap(), []);
+    let mut keys = vec![chat(), token_key(&[Scope::Voip, Scope::ChatJoin], 61), token_key(&Scope::ALL, 1440)];
+    for key in &keys {
+        for text in ["one", "two"] {
+            assert!(h.put(&user, key, &h.token(&record, text, HOUR)).await);
+        }
+    }
+    let elsewhere = token_key(&[Scope::Voip], 60);
+    assert!(h.put(&other, &elsewhere, &h.token(&others, "x", HOUR)).await);
+    let order = |key: &TokenKey| (key.scopes, key.validity);
+    let mut found = h.stores.tokens.keys_of(&user).await.unwrap();
+    found.sort_by_key(order);
+    keys.sort_by_key(order);
+    assert_eq!(found, keys);
+    assert_eq!(h.stores.tokens.keys_of(&other).await.unwrap(), [elsewhere]);
+    h.stores.identities.advance_generation(&user, &record.identity).await.unwrap();
+    assert_eq!(h.stores.tokens.keys_of(&user).await.unwrap(), []);
+}
+
 pub(crate) async fn users_with_odd_names_have_their_own_tokens(h: &Harness) {
     let mut kept = Vec::new();
     for name in odd_names() {

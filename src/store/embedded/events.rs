@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redb::ReadableTable;
-use sha2::{Digest, Sha256};
 
 use super::Embedded;
 use super::tables::{LOG_KEEP, LOG_LAST, LOG_NAME, expiry_key};
 use super::writer::{Failure, Keep, engine_error};
 use crate::broker::ports::StoreError;
 use crate::messaging::ports::{Cursor, EventLog, EventPage, EventsRead};
+use crate::store::seal::Kind;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the log of events of the embedded store is damaged")]
@@ -61,8 +61,9 @@ impl EventLog for Embedded {
         keep: Duration,
     ) -> Result<Option<Cursor>, StoreError> {
         let now = self.engine.clock().now();
-        let (key, until) = (Sha256::digest(key.as_bytes()), now.plus(unique_for).as_millis());
-        let value = [now.as_millis().to_be_bytes().as_slice(), event].concat();
+        let (key, until) = (self.vault.digest_text(key), now.plus(unique_for).as_millis());
+        let event = self.vault.close(Kind::Event, &[], event)?;
+        let value = [now.as_millis().to_be_bytes().as_slice(), &event].concat();
         let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX).to_be_bytes();
         self.write("event_append", Keep::Durably, move |tables| {
             let key = key.as_slice();
@@ -111,7 +112,12 @@ impl EventLog for Embedded {
                 return Ok(EventsRead::TooOld);
             }
             let event = value.value().get(8..).ok_or_else(damaged)?;
-            page.events.push((cursor(&name, expected), event.to_vec()));
+            match self.vault.open(Kind::Event, &[], event) {
+                Ok(event) => page.events.push((cursor(&name, expected), event)),
+                // What cannot be opened is as good as gone: its reader must learn that something is missing.
+                Err(_) if page.events.is_empty() => return Ok(EventsRead::TooOld),
+                Err(_) => break,
+            }
         }
         if expected == after && after < last {
             return Ok(EventsRead::TooOld);

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 
 use super::Embedded;
 use super::writer::Refusal;
-use crate::broker::ports::{Limit, StoreError, Taken};
+use crate::broker::ports::{Limit, StoreError};
 use crate::clock::Timestamp;
-use crate::messaging::ports::FairBudget;
+use crate::messaging::ports::{FairBudget, FairTake};
 use crate::store::fair::{Bucket, windows};
 
 /// Buckets known at the same time.
@@ -43,9 +43,23 @@ impl FairBudget for Embedded {
         caller: &str,
         limits: &[Limit],
         cost: u32,
-    ) -> Result<Taken, StoreError> {
+    ) -> Result<FairTake, StoreError> {
         let (windows, now) = (windows(limits), self.engine.clock().now());
-        Ok(self.fair_budgets.with(bucket, now, |bucket| bucket.take(caller, &windows, cost, now))?)
+        let taken = self.fair_budgets.with(bucket, now, |bucket| bucket.take(caller, &windows, cost, now))?;
+        Ok(FairTake { taken, at: now })
+    }
+
+    async fn give_back(
+        &self,
+        bucket: &str,
+        caller: &str,
+        limits: &[Limit],
+        cost: u32,
+        taken_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (windows, now) = (windows(limits), self.engine.clock().now());
+        let work = |bucket: &mut Bucket| bucket.give_back(caller, &windows, cost, taken_at, now);
+        Ok(self.fair_budgets.with(bucket, now, work)?)
     }
 
     async fn pause(&self, bucket: &str, time: Duration) -> Result<(), StoreError> {

@@ -13,8 +13,10 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError, TableError};
 
 use super::tables::{
-    FORMAT, FORMAT_ENTRY, LOG_LAST, LOG_NAME, MESSAGING_ENTRY, Tables, all_there, messaging_all_there, meta,
+    FORMAT, FORMAT_ENTRY, LOG_LAST, LOG_NAME, MESSAGING_ENTRY, NAMES_ENTRY, Tables, all_there,
+    messaging_all_there, meta,
 };
+use crate::store::seal::{NamesProblem, Vault};
 
 /// Memory for pages of the file; what does not fit is read again, usually from the system's page cache.
 const CACHE_BYTES: usize = 64 << 20;
@@ -60,6 +62,15 @@ pub enum OpenError {
         /// Its format.
         found: u8,
     },
+    /// It calls users by other names.
+    #[error("store.embedded.path: {}: {problem}", .path.display())]
+    OtherNames {
+        /// The file.
+        path: PathBuf,
+        /// How they differ.
+        #[source]
+        problem: NamesProblem,
+    },
     /// The engine or the system failed otherwise.
     #[error("store.embedded.path: the store in {} cannot be started: {source}", .path.display())]
     Failed {
@@ -94,19 +105,19 @@ impl FileId {
 }
 
 /// A store in memory, empty.
-pub(super) fn in_memory() -> Result<Database, redb::Error> {
+pub(super) fn in_memory(vault: &Vault) -> Result<Database, redb::Error> {
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
         .create_with_backend(redb::backends::InMemoryBackend::new())?;
-    initialise(&database)?;
+    initialise(&database, Some(vault.names_mark()))?;
     Ok(database)
 }
 
 /// Opens the store in the file, creating it only if there is no file of that name.
-pub(super) fn open(path: &Path) -> Result<Database, OpenError> {
+pub(super) fn open(path: &Path, vault: &Vault) -> Result<Database, OpenError> {
     match std::fs::metadata(path) {
-        Ok(_) => open_existing(path),
-        Err(error) if error.kind() == ErrorKind::NotFound => create(path),
+        Ok(_) => open_existing(path, vault),
+        Err(error) if error.kind() == ErrorKind::NotFound => create(path, vault),
         Err(source) => Err(OpenError::Inaccessible { path: path.into(), source }),
     }
 }
@@ -127,7 +138,7 @@ fn open_file(path: &Path, create: bool) -> Result<File, OpenError> {
     }
 }
 
-fn open_existing(path: &Path) -> Result<Database, OpenError> {
+fn open_existing(path: &Path, vault: &Vault) -> Result<Database, OpenError> {
     let file = open_file(path, false)?;
     let inaccessible = |source| OpenError::Inaccessible { path: path.into(), source };
     let metadata = file.metadata().map_err(inaccessible)?;
@@ -138,11 +149,11 @@ fn open_existing(path: &Path) -> Result<Database, OpenError> {
     let damaged = |source| OpenError::Damaged { path: path.into(), source };
     // The engine checks every page it reads here and answers with errors; should a check of it be a panic after all,
     // that too means damage, and must name the file.
-    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| start(file, path)));
+    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| start(file, path, vault)));
     opened.unwrap_or_else(|_| Err(damaged(None)))
 }
 
-fn start(file: File, path: &Path) -> Result<Database, OpenError> {
+fn start(file: File, path: &Path, vault: &Vault) -> Result<Database, OpenError> {
     let database = FileBackend::new(file)
         .and_then(|backend| {
             Builder::new()
@@ -151,7 +162,7 @@ fn start(file: File, path: &Path) -> Result<Database, OpenError> {
                 .create_with_backend(backend)
         })
         .map_err(|error| classify(path, error))?;
-    check_format(&database, path)?;
+    check_format(&database, path, vault)?;
     Ok(database)
 }
 
@@ -173,7 +184,7 @@ fn classify(path: &Path, error: DatabaseError) -> OpenError {
     }
 }
 
-fn check_format(database: &Database, path: &Path) -> Result<(), OpenError> {
+fn check_format(database: &Database, path: &Path, vault: &Vault) -> Result<(), OpenError> {
     let failed = |source| OpenError::Failed { path: path.into(), source };
     let damaged = |source| OpenError::Damaged { path: path.into(), source: Some(source) };
     let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
@@ -189,16 +200,20 @@ fn check_format(database: &Database, path: &Path) -> Result<(), OpenError> {
         _ => return Err(OpenError::Foreign(path.into())),
     }
     all_there(&transaction).map_err(|error| damaged(error.into()))?;
+    let mark = meta.get(NAMES_ENTRY).map_err(|error| damaged(error.into()))?;
+    vault
+        .check_names(mark.as_ref().map(redb::AccessGuard::value).unwrap_or_default())
+        .map_err(|problem| OpenError::OtherNames { path: path.into(), problem })?;
     if meta.get(MESSAGING_ENTRY).map_err(|error| damaged(error.into()))?.is_some() {
         return messaging_all_there(&transaction).map_err(|error| damaged(error.into()));
     }
     // Written before there was messaging: nothing is lost by starting that part empty.
-    drop((format, meta, transaction));
-    initialise(database).map_err(failed)
+    drop((format, mark, meta, transaction));
+    initialise(database, None).map_err(failed)
 }
 
 /// Makes a new store under a name of its own and renames it when it is complete and on disk.
-fn create(path: &Path) -> Result<Database, OpenError> {
+fn create(path: &Path, vault: &Vault) -> Result<Database, OpenError> {
     let inaccessible = |source| OpenError::Inaccessible { path: path.into(), source };
     let folder = match path.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -219,7 +234,7 @@ fn create(path: &Path) -> Result<Database, OpenError> {
     if path.exists() {
         drop(file);
         let _ = std::fs::remove_file(&unfinished);
-        return open_existing(path);
+        return open_existing(path, vault);
     }
     // What a process that died on the way left there was never used.
     file.set_len(0).map_err(inaccessible)?;
@@ -227,19 +242,23 @@ fn create(path: &Path) -> Result<Database, OpenError> {
     let database = FileBackend::new(file)
         .and_then(|backend| Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend))
         .map_err(|error| failed(error.into()))?;
-    initialise(&database).map_err(failed)?;
+    initialise(&database, Some(vault.names_mark())).map_err(failed)?;
     std::fs::rename(&unfinished, path).map_err(inaccessible)?;
     // The new name must survive a crash as the first acknowledged mapping does.
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(inaccessible)?;
     Ok(database)
 }
 
-pub(super) fn initialise(database: &Database) -> Result<(), redb::Error> {
+/// Makes the tables that are missing; marks a new store with what its names are made with.
+pub(super) fn initialise(database: &Database, names_of_new: Option<&[u8]>) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut tables = Tables::open(&transaction)?;
         tables.meta.insert(FORMAT_ENTRY, [FORMAT].as_slice())?;
         tables.meta.insert(MESSAGING_ENTRY, [1].as_slice())?;
+        if let Some(mark) = names_of_new.filter(|mark| !mark.is_empty()) {
+            tables.meta.insert(NAMES_ENTRY, mark)?;
+        }
         // Every log has a name of its own, so that a cursor of another one is noticed.
         let name = format!("{:016x}", rand::random::<u64>());
         tables.event_log.insert(LOG_NAME, name.as_bytes())?;
@@ -254,7 +273,7 @@ fn warn_if_open_to_others(path: &Path, metadata: &std::fs::Metadata) {
     use std::os::unix::fs::PermissionsExt;
 
     if metadata.permissions().mode() & 0o007 != 0 {
-        tracing::warn!(path = %path.display(), "the store holds tokens and is accessible to every user of this machine; chmod 600");
+        tracing::warn!(path = %path.display(), "the store holds tokens and identities, and is accessible to every user of this machine; chmod 600");
     }
 }
 

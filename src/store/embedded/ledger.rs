@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redb::{ReadableTable, ReadableTableMetadata};
-use sha2::{Digest, Sha256};
 
 use super::Embedded;
 use super::tables::{Tables, expiry_key};
@@ -15,15 +14,14 @@ use super::writer::{Failure, Keep, Refusal};
 use crate::broker::ports::{Begun, LedgerKey, OutcomeLedger, StoreError};
 use crate::clock::Timestamp;
 use crate::store::codec::{LedgerEntry, decode_ledger, encode_ledger};
+use crate::store::seal::Kind;
 
-/// The key of a request: the digest of its parts, each with its length, so that no two names meet.
-fn digest_of(key: &LedgerKey) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for part in [key.caller.as_str(), key.operation, key.request_id.as_str()] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
+impl Embedded {
+    /// The key of a request and what is kept of its digest.
+    fn named(&self, key: &LedgerKey, digest: &[u8; 32]) -> ([u8; 32], [u8; 32]) {
+        let key = self.vault.digest(&[&key.caller, key.operation, &key.request_id]);
+        (key, self.vault.digest_again(digest))
     }
-    hash.finalize().into()
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,15 +54,18 @@ fn store(tables: &mut Tables<'_>, key: &[u8; 32], until: Timestamp, entry: &[u8]
 #[async_trait]
 impl OutcomeLedger for Embedded {
     async fn begin(&self, key: &LedgerKey, digest: &[u8; 32], hold: Duration) -> Result<Begun, StoreError> {
-        let (key, digest) = (digest_of(key), *digest);
+        let (key, digest) = self.named(key, digest);
         let now = self.engine.clock().now();
-        let most = self.bounds.requests;
+        let (most, vault) = (self.bounds.requests, self.vault.clone());
         self.write("ledger_begin", Keep::Durably, move |tables| {
             if let Some((until, entry)) = read(tables, &key)? {
                 if until > now {
                     return Ok(match entry {
                         entry if entry.digest != digest => Begun::Reused,
-                        LedgerEntry { outcome: Some(outcome), .. } => Begun::Finished(outcome),
+                        LedgerEntry { outcome: Some(outcome), .. } => {
+                            let opened = vault.open(Kind::Outcome, &[&key, &digest], &outcome);
+                            Begun::Finished(opened.map_err(|why| Failure::Answer(why.into()))?)
+                        }
                         LedgerEntry { outcome: None, .. } => Begun::InProgress(until.since(now)),
                     });
                 }
@@ -86,8 +87,9 @@ impl OutcomeLedger for Embedded {
         outcome: &[u8],
         keep: Duration,
     ) -> Result<(), StoreError> {
-        let (key, digest) = (digest_of(key), *digest);
-        let entry = encode_ledger(&digest, Some(outcome));
+        let (key, digest) = self.named(key, digest);
+        let outcome = self.vault.close(Kind::Outcome, &[&key, &digest], outcome)?;
+        let entry = encode_ledger(&digest, Some(&outcome));
         let now = self.engine.clock().now();
         self.write("ledger_finish", Keep::Durably, move |tables| {
             if let Some((until, known)) = read(tables, &key)? {
@@ -104,7 +106,7 @@ impl OutcomeLedger for Embedded {
     }
 
     async fn abandon(&self, key: &LedgerKey, digest: &[u8; 32]) -> Result<(), StoreError> {
-        let (key, digest) = (digest_of(key), *digest);
+        let (key, digest) = self.named(key, digest);
         self.write("ledger_abandon", Keep::Durably, move |tables| match read(tables, &key)? {
             Some((until, entry)) if entry.digest == digest && entry.outcome.is_none() => {
                 forget(tables, &key, until)

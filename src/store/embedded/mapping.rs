@@ -14,7 +14,8 @@ use super::tables::{Tables, expiry_key, token_prefix, token_prefix_end};
 use super::writer::{Failure, Keep, engine_error};
 use crate::broker::ports::{IdentityPage, IdentityStore, Inserted, StoreError, StoreProblem};
 use crate::broker::types::{IdentityId, IdentityRecord, UserId};
-use crate::store::codec::{TokenView, decode_identity, encode_identity};
+use crate::store::codec::{TokenView, decode_identity, decode_mapping, encode_mapping};
+use crate::store::seal::{Name, Vault};
 
 /// The version of the cursors of this backend.
 const CURSOR: u8 = 0xE1;
@@ -31,15 +32,15 @@ fn damaged_key() -> StoreError {
     StoreError::Corrupt(Arc::new(DamagedKey))
 }
 
-fn user_from(bytes: &[u8]) -> Result<UserId, StoreError> {
+fn name_from(vault: &Vault, bytes: &[u8]) -> Result<Name, StoreError> {
     let text = std::str::from_utf8(bytes).map_err(|_| damaged_key())?;
-    UserId::parse(text).map_err(|_| damaged_key())
+    vault.read_name(text).ok_or_else(damaged_key)
 }
 
 /// The user's record inside a batch.
 pub(super) fn record_of(
     identities: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    user: &UserId,
+    user: &Name,
 ) -> Result<Option<IdentityRecord>, Failure> {
     match identities.get(user.as_str().as_bytes())? {
         Some(bytes) => decode_identity(bytes.value()).map(Some).map_err(Failure::Answer),
@@ -48,7 +49,7 @@ pub(super) fn record_of(
 }
 
 /// Removes every token of the user.
-fn drop_tokens(tables: &mut Tables<'_>, user: &UserId) -> Result<(), Failure> {
+fn drop_tokens(tables: &mut Tables<'_>, user: &Name) -> Result<(), Failure> {
     let mut keys = Vec::new();
     for entry in tables.tokens.range(token_prefix(user).as_slice()..token_prefix_end(user).as_slice())? {
         let (key, value) = entry?;
@@ -74,16 +75,16 @@ fn cursor(last: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The user id a cursor names; none if it is no cursor of this backend.
-fn read_cursor(bytes: &[u8]) -> Option<&[u8]> {
+/// The name of the user a cursor tells; none if it is no cursor of this backend.
+fn read_cursor<'b>(vault: &Vault, bytes: &'b [u8]) -> Option<&'b [u8]> {
     let last = bytes.get(CURSOR_HEAD..)?;
-    (cursor(last) == bytes && user_from(last).is_ok()).then_some(last)
+    (cursor(last) == bytes && name_from(vault, last).is_ok()).then_some(last)
 }
 
 #[async_trait]
 impl IdentityStore for Embedded {
     async fn find(&self, user: &UserId) -> Result<Option<IdentityRecord>, StoreError> {
-        let view = self.engine.view();
+        let (view, user) = (self.engine.view(), self.vault.name(user));
         let found =
             view.identities.get(user.as_str().as_bytes()).map_err(|error| engine_error(error.into()))?;
         found.map(|bytes| decode_identity(bytes.value())).transpose()
@@ -95,25 +96,27 @@ impl IdentityStore for Embedded {
         let Some(user) = view.users.get(identity.as_str().as_bytes()).map_err(engine)? else {
             return Ok(None);
         };
-        let user = user_from(user.value())?;
+        let name = name_from(&self.vault, user.value())?;
         // One point in time, and both written together: the record is there.
         let record =
-            view.identities.get(user.as_str().as_bytes()).map_err(engine)?.ok_or_else(damaged_key)?;
-        Ok(Some((user, decode_identity(record.value())?)))
+            view.identities.get(name.as_str().as_bytes()).map_err(engine)?.ok_or_else(damaged_key)?;
+        let (record, kept) = decode_mapping(record.value())?;
+        Ok(Some((self.vault.user(&name, kept)?, record)))
     }
 
     async fn insert_if_absent(&self, user: &UserId, record: &IdentityRecord) -> Result<Inserted, StoreError> {
-        let (user, record) = (user.clone(), record.clone());
+        let (name, record) = (self.vault.name(user), record.clone());
+        let bytes = encode_mapping(&record, self.vault.keep_user(user, &name)?.as_deref());
         self.write("insert_if_absent", Keep::Durably, move |tables| {
-            if let Some(existing) = record_of(&tables.identities, &user)? {
+            if let Some(existing) = record_of(&tables.identities, &name)? {
                 return Ok(Inserted::Existing(existing));
             }
             let identity = record.identity.as_str().as_bytes();
             if tables.users.get(identity)?.is_some() {
                 return Ok(Inserted::LinkedElsewhere);
             }
-            tables.identities.insert(user.as_str().as_bytes(), encode_identity(&record).as_slice())?;
-            tables.users.insert(identity, user.as_str().as_bytes())?;
+            tables.identities.insert(name.as_str().as_bytes(), bytes.as_slice())?;
+            tables.users.insert(identity, name.as_str().as_bytes())?;
             Ok(Inserted::New)
         })
         .await
@@ -124,14 +127,18 @@ impl IdentityStore for Embedded {
         user: &UserId,
         expected: &IdentityId,
     ) -> Result<Option<u64>, StoreError> {
-        let (user, expected) = (user.clone(), expected.clone());
+        let (user, expected) = (self.vault.name(user), expected.clone());
         self.write("advance_generation", Keep::Durably, move |tables| {
-            let Some(mut record) = record_of(&tables.identities, &user)? else { return Ok(None) };
+            let key = user.as_str().as_bytes();
+            let Some(bytes) = tables.identities.get(key)?.map(|bytes| bytes.value().to_vec()) else {
+                return Ok(None);
+            };
+            let (mut record, kept) = decode_mapping(&bytes).map_err(Failure::Answer)?;
             if record.identity != expected {
                 return Ok(None);
             }
             record.generation = record.generation.saturating_add(1);
-            tables.identities.insert(user.as_str().as_bytes(), encode_identity(&record).as_slice())?;
+            tables.identities.insert(key, encode_mapping(&record, kept).as_slice())?;
             drop_tokens(tables, &user)?;
             Ok(Some(record.generation))
         })
@@ -139,7 +146,7 @@ impl IdentityStore for Embedded {
     }
 
     async fn remove(&self, user: &UserId, expected: &IdentityId) -> Result<bool, StoreError> {
-        let (user, expected) = (user.clone(), expected.clone());
+        let (user, expected) = (self.vault.name(user), expected.clone());
         self.write("remove", Keep::Durably, move |tables| {
             match record_of(&tables.identities, &user)? {
                 Some(record) if record.identity == expected => {}
@@ -156,7 +163,7 @@ impl IdentityStore for Embedded {
     async fn list(&self, from: Option<&[u8]>, limit: usize) -> Result<Option<IdentityPage>, StoreError> {
         use std::ops::Bound;
 
-        let after = match from.map(read_cursor) {
+        let after = match from.map(|from| read_cursor(&self.vault, from)) {
             None => Bound::Unbounded,
             Some(Some(last)) => Bound::Excluded(last),
             Some(None) => return Ok(None),
@@ -164,17 +171,17 @@ impl IdentityStore for Embedded {
         let limit = limit.min(PAGE);
         let view = self.engine.view();
         let engine = |error: redb::StorageError| engine_error(error.into());
-        let mut entries = Vec::new();
+        let (mut entries, mut last) = (Vec::new(), Vec::new());
         let mut rest = view.identities.range::<&[u8]>((after, Bound::Unbounded)).map_err(engine)?;
         while entries.len() < limit {
             let Some(entry) = rest.next() else { return Ok(Some(IdentityPage { entries, next: None })) };
-            let (user, record) = entry.map_err(engine)?;
-            entries.push((user_from(user.value())?, decode_identity(record.value())?));
+            let (key, record) = entry.map_err(engine)?;
+            let (record, kept) = decode_mapping(record.value())?;
+            let name = name_from(&self.vault, key.value())?;
+            entries.push((self.vault.user(&name, kept)?, record));
+            last = key.value().to_vec();
         }
-        let next = match (rest.next(), entries.last()) {
-            (Some(_), Some((last, _))) => Some(cursor(last.as_str().as_bytes())),
-            _ => None,
-        };
+        let next = rest.next().filter(|_| !last.is_empty()).map(|_| cursor(&last));
         Ok(Some(IdentityPage { entries, next }))
     }
 
@@ -193,7 +200,7 @@ mod tests {
         fn a_cursor_names_the_user_it_was_made_of(last in "[a-z{}:*ü]{1,100}") {
             let bytes = cursor(last.as_bytes());
             prop_assert!(bytes.len() <= 512);
-            prop_assert_eq!(read_cursor(&bytes), Some(last.as_bytes()));
+            prop_assert_eq!(read_cursor(&Vault::plain(), &bytes), Some(last.as_bytes()));
         }
 
         #[test]
@@ -201,12 +208,12 @@ mod tests {
             let mut bytes = cursor(last.as_bytes());
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
-            prop_assert_eq!(read_cursor(&bytes), None);
+            prop_assert_eq!(read_cursor(&Vault::plain(), &bytes), None);
         }
 
         #[test]
         fn arbitrary_bytes_are_no_cursor(bytes: Vec<u8>) {
-            prop_assert_eq!(read_cursor(&bytes), None);
+            prop_assert_eq!(read_cursor(&Vault::plain(), &bytes), None);
         }
     }
 }

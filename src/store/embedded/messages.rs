@@ -18,6 +18,7 @@ use crate::messaging::types::MessageId;
 use crate::store::records::{
     decode_link, decode_message, encode_link, encode_message, message_id, message_version,
 };
+use crate::store::seal::Vault;
 
 /// The bytes of a value whose time is not over.
 fn alive(value: &[u8], now: Timestamp) -> Option<&[u8]> {
@@ -57,10 +58,15 @@ fn store_message(
     store((&mut tables.messages, &mut tables.message_expiry), id.as_str().as_bytes(), until, bytes)
 }
 
-fn message_of(tables: &Tables<'_>, id: &MessageId, now: Timestamp) -> Result<Option<Versioned>, Failure> {
+fn message_of(
+    tables: &Tables<'_>,
+    vault: &Vault,
+    id: &MessageId,
+    now: Timestamp,
+) -> Result<Option<Versioned>, Failure> {
     let found = tables.messages.get(id.as_str().as_bytes())?;
     let found = found.as_ref().and_then(|value| alive(value.value(), now));
-    found.map(decode_message).transpose().map_err(Failure::Answer)
+    found.map(|bytes| decode_message(vault, id, bytes)).transpose().map_err(Failure::Answer)
 }
 
 /// The version alone: the record may be long.
@@ -93,10 +99,11 @@ impl MessageStore for Embedded {
         record: &[u8],
         keep: Duration,
     ) -> Result<Option<Versioned>, StoreError> {
-        let (id, bytes, now) = (id.clone(), encode_message(1, record), self.engine.clock().now());
+        let (bytes, now) = (encode_message(&self.vault, id, 1, record)?, self.engine.clock().now());
+        let (id, vault) = (id.clone(), self.vault.clone());
         let most = self.bounds.messages;
         self.write("message_insert", Keep::Durably, move |tables| {
-            if let Some(known) = message_of(tables, &id, now)? {
+            if let Some(known) = message_of(tables, &vault, &id, now)? {
                 return Ok(Some(known));
             }
             if tables.messages.len()? >= most {
@@ -112,7 +119,7 @@ impl MessageStore for Embedded {
         let view = self.engine.view();
         let found = view.messages.get(id.as_str().as_bytes()).map_err(|error| engine_error(error.into()))?;
         let found = found.as_ref().and_then(|value| alive(value.value(), self.engine.clock().now()));
-        found.map(decode_message).transpose()
+        found.map(|bytes| decode_message(&self.vault, id, bytes)).transpose()
     }
 
     async fn replace(
@@ -123,10 +130,11 @@ impl MessageStore for Embedded {
         keep: Duration,
     ) -> Result<Result<u64, Option<Versioned>>, StoreError> {
         let version = expected.saturating_add(1);
-        let (id, bytes, now) = (id.clone(), encode_message(version, record), self.engine.clock().now());
+        let (bytes, now) = (encode_message(&self.vault, id, version, record)?, self.engine.clock().now());
+        let (id, vault) = (id.clone(), self.vault.clone());
         self.write("message_replace", Keep::Durably, move |tables| {
             if version_of(tables, &id, now)? != Some(expected) {
-                return Ok(Err(message_of(tables, &id, now)?));
+                return Ok(Err(message_of(tables, &vault, &id, now)?));
             }
             store_message(tables, &id, now.plus(keep), &bytes)?;
             Ok(Ok(version))

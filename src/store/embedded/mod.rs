@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::messaging::ports::MessageStores;
 use crate::metrics::Metrics;
 use crate::store::Opened;
+use crate::store::seal::Vault;
 
 /// `[store.embedded]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -63,12 +64,13 @@ struct Embedded {
     leases: leases::Leases,
     bounds: Bounds,
     metrics: Metrics,
+    vault: Vault,
     /// The file as it was opened; none in memory.
     file: Option<(PathBuf, FileId)>,
 }
 
 impl Embedded {
-    fn new(engine: Arc<Engine>, writer: Writer, bounds: Bounds, metrics: Metrics) -> Self {
+    fn new(engine: Arc<Engine>, writer: Writer, bounds: Bounds, metrics: Metrics, vault: Vault) -> Self {
         Self {
             engine,
             writer,
@@ -77,6 +79,7 @@ impl Embedded {
             leases: leases::Leases::default(),
             bounds,
             metrics,
+            vault,
             file: None,
         }
     }
@@ -90,7 +93,9 @@ impl Embedded {
             budget: all.clone(),
             leases: all.clone(),
         };
-        Opened { core, messages: MessageStores { messages: all.clone(), events: all.clone(), budgets: all } }
+        let key_ring = all.vault.ring();
+        let messages = MessageStores { messages: all.clone(), events: all.clone(), budgets: all };
+        Opened { core, messages, key_ring }
     }
 
     /// Writes, and counts how long it took. Reads are not counted: they take less time than counting them.
@@ -129,23 +134,29 @@ impl Embedded {
 }
 
 /// Opens the store in the file of the settings, creating it only if there is none. Blocks while it reads the file.
-pub fn open(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Result<Opened, OpenError> {
-    open_bounded(settings, clock, metrics, Bounds::default())
+pub fn open(
+    settings: &Settings,
+    vault: Vault,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+) -> Result<Opened, OpenError> {
+    open_bounded(settings, vault, clock, metrics, Bounds::default())
 }
 
 fn open_bounded(
     settings: &Settings,
+    vault: Vault,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     bounds: Bounds,
 ) -> Result<Opened, OpenError> {
     let path = settings.path.clone();
-    let database = file::open(&path)?;
+    let database = file::open(&path, &vault)?;
     let failed = |source: redb::Error| OpenError::Failed { path: path.clone(), source };
     let engine = Arc::new(Engine::new(database, clock, bounds).map_err(failed)?);
     let writer =
         Writer::thread(&engine).map_err(|source| OpenError::Inaccessible { path: path.clone(), source })?;
-    let mut store = Embedded::new(engine, writer, bounds, metrics);
+    let mut store = Embedded::new(engine, writer, bounds, metrics, vault);
     let id = FileId::at(&path).map_err(|source| OpenError::Inaccessible { path: path.clone(), source })?;
     store.file = id.map(|id| (path.clone(), id));
     Ok(store.into_opened())
@@ -155,12 +166,20 @@ fn open_bounded(
 ///
 /// # Panics
 /// If the engine cannot make an empty database in memory, which only a lack of memory can cause.
-#[expect(clippy::expect_used, reason = "an empty database in memory has no I/O that could fail")]
 pub fn memory(clock: Arc<dyn Clock>) -> Opened {
+    memory_with(Vault::plain(), clock)
+}
+
+/// The same with what is stored as this vault has it.
+///
+/// # Panics
+/// As [`memory`].
+#[expect(clippy::expect_used, reason = "an empty database in memory has no I/O that could fail")]
+pub fn memory_with(vault: Vault, clock: Arc<dyn Clock>) -> Opened {
     let bounds = Bounds::default();
-    let database = file::in_memory().expect("memory has no I/O errors");
+    let database = file::in_memory(&vault).expect("memory has no I/O errors");
     let engine = Arc::new(Engine::new(database, clock, bounds).expect("memory has no I/O errors"));
-    Embedded::new(engine, Writer::inline(), bounds, Metrics::new()).into_opened()
+    Embedded::new(engine, Writer::inline(), bounds, Metrics::new(), vault).into_opened()
 }
 
 #[cfg(test)]

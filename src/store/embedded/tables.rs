@@ -5,7 +5,8 @@
 
 use redb::{ReadOnlyTable, ReadTransaction, Table, TableDefinition, WriteTransaction};
 
-use crate::broker::types::{TokenKey, UserId};
+use crate::broker::types::TokenKey;
+use crate::store::seal::Name;
 
 type Bytes = &'static [u8];
 type Definition = TableDefinition<'static, Bytes, Bytes>;
@@ -21,6 +22,9 @@ pub(super) const FORMAT_ENTRY: &[u8] = b"format";
 /// The entry of `meta` that says that the tables of messaging were made: files of before it have none.
 pub(super) const MESSAGING_ENTRY: &[u8] = b"messaging";
 
+/// The entry of `meta` that tells which hash key names users in this file; absent without one.
+pub(super) const NAMES_ENTRY: &[u8] = b"names";
+
 /// The entry of `event_log` with the name of the log.
 pub(super) const LOG_NAME: &[u8] = b"name";
 
@@ -30,11 +34,11 @@ pub(super) const LOG_LAST: &[u8] = b"last";
 /// The entry of `event_log` with the milliseconds that events are kept for, 8 bytes; absent before the first event.
 pub(super) const LOG_KEEP: &[u8] = b"keep";
 
-/// User id → identity record.
+/// Name of the user → identity record.
 const IDENTITIES: Definition = TableDefinition::new("identities");
-/// ACS id → user id.
+/// ACS id → name of the user.
 const USERS: Definition = TableDefinition::new("users");
-/// User id, 0, scopes, validity → token record.
+/// Name of the user, 0, scopes, validity → token record.
 const TOKENS: Definition = TableDefinition::new("tokens");
 /// Expiry, token key → nothing.
 const TOKEN_EXPIRY: Definition = TableDefinition::new("token_expiry");
@@ -169,8 +173,8 @@ pub(super) fn messaging_all_there(transaction: &ReadTransaction) -> Result<(), r
     Ok(())
 }
 
-/// The start of the keys of all tokens of a user. User ids hold no control characters, so the 0 ends the id.
-pub(super) fn token_prefix(user: &UserId) -> Vec<u8> {
+/// The start of the keys of all tokens of a user. Names hold no control characters, so the 0 ends the name.
+pub(super) fn token_prefix(user: &Name) -> Vec<u8> {
     let mut key = Vec::with_capacity(user.as_str().len() + 4);
     key.extend_from_slice(user.as_str().as_bytes());
     key.push(0);
@@ -178,7 +182,7 @@ pub(super) fn token_prefix(user: &UserId) -> Vec<u8> {
 }
 
 /// The first key after all tokens of a user.
-pub(super) fn token_prefix_end(user: &UserId) -> Vec<u8> {
+pub(super) fn token_prefix_end(user: &Name) -> Vec<u8> {
     let mut key = token_prefix(user);
     if let Some(last) = key.last_mut() {
         *last = 1;
@@ -187,7 +191,7 @@ pub(super) fn token_prefix_end(user: &UserId) -> Vec<u8> {
 }
 
 /// The key of one token of a user.
-pub(super) fn token_key(user: &UserId, key: &TokenKey) -> Vec<u8> {
+pub(super) fn token_key(user: &Name, key: &TokenKey) -> Vec<u8> {
     let mut bytes = token_prefix(user);
     bytes.push(key.scopes.bits());
     bytes.extend_from_slice(&key.validity.minutes().to_be_bytes());

@@ -6,6 +6,7 @@ mod crash;
 mod failing;
 mod messaging;
 mod opening;
+mod sealing;
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
 }
 
 fn open_in(folder: &tempfile::TempDir) -> Result<Stores, OpenError> {
-    open(&settings(folder), clock(), Metrics::new()).map(|opened| opened.core)
+    open(&settings(folder), Vault::plain(), clock(), Metrics::new()).map(|opened| opened.core)
 }
 
 fn record(identity: &str) -> IdentityRecord {
@@ -55,13 +56,37 @@ mod in_memory {
     contract_suite!(harness);
 }
 
+mod in_memory_sealed {
+    use super::*;
+    use crate::store::contract::{Harness, Time, contract_suite};
+
+    async fn harness() -> Harness {
+        let clock = clock();
+        Harness::new(memory_with(Vault::full(), clock.clone()), Time::Manual(clock), ())
+    }
+
+    contract_suite!(harness);
+}
+
+mod in_a_sealed_file {
+    use super::*;
+    use crate::store::contract::{Harness, Time, run_all};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_contract_holds() {
+        let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
+        let stores = open(&settings(&folder), Vault::full(), clock.clone(), Metrics::new()).unwrap();
+        run_all(&Harness::new(stores, Time::Manual(clock), folder)).await;
+    }
+}
+
 mod in_a_file {
     use super::*;
     use crate::store::contract::{Harness, Time, contract_suite};
 
     async fn harness() -> Harness {
         let (clock, folder) = (clock(), tempfile::tempdir().unwrap());
-        let stores = open(&settings(&folder), clock.clone(), Metrics::new()).unwrap();
+        let stores = open(&settings(&folder), Vault::plain(), clock.clone(), Metrics::new()).unwrap();
         Harness::new(stores, Time::Manual(clock), folder)
     }
 

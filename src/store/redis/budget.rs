@@ -36,7 +36,7 @@ impl CallBudget for Redis {
     async fn take(&self, bucket: &str, limits: &[Limit], cost: u32) -> Result<Taken, StoreError> {
         let script = &self.scripts.take;
         let command = script.on([self.keys.budget(bucket)], arguments(limits, cost));
-        let (taken, number) = command::pair(script.operation(), self.connection.run(&command).await?)?;
+        let (taken, number) = command::pair(script.operation(), self.run(&command).await?)?;
         let number = command::number(script.operation(), number)?;
         Ok(if command::number(script.operation(), taken)? == 1 {
             Taken::Go { remaining: u32::try_from(number).unwrap_or(u32::MAX) }

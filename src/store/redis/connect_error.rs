@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError};
 
+use crate::store::seal::NamesProblem;
+
 /// Why there is no connection. The texts say what to mend and show nothing secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
@@ -68,6 +70,15 @@ pub enum ConnectError {
          or a volatile-* policy, or store.redis.allow_eviction"
     )]
     Evicts(String, String),
+    /// It may drop messages before their time.
+    #[error(
+        "Redis at {0} may evict records of messages (maxmemory-policy {1}), and a message whose record is gone may be \
+         sent twice; set noeviction, or store.redis.allow_eviction"
+    )]
+    EvictsMessages(String, String),
+    /// It calls users by other names.
+    #[error("Redis under store.redis.prefix: {0}")]
+    OtherNames(NamesProblem),
     /// It is a Redis, but no Sentinel.
     #[error(
         "{0} is not a Sentinel; store.redis.url must name Sentinels with topology \"sentinel\", or set topology to \"single\""

@@ -2,7 +2,8 @@
 //! was appended, all in one slot. `scripts/append.lua` explains ids and head. Used through the port.
 //!
 //! A cursor is `r<name of the log>-<ms>-<number>`. A log that was lost begins anew under another name, so cursors of
-//! before are none of it.
+//! before are none of it. An event is as `seal` closes it; bound to nothing but being an event, for its place is only
+//! known once it is there.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::command;
 use super::{Redis, millis};
 use crate::broker::ports::StoreError;
 use crate::messaging::ports::{Cursor, EventLog, EventPage, EventsRead};
+use crate::store::seal::Kind;
 
 /// The most events read at once, whatever is asked for.
 const PAGE: usize = 1000;
@@ -55,8 +57,9 @@ impl EventLog for Redis {
     ) -> Result<Option<Cursor>, StoreError> {
         let (script, operation) = (&self.scripts.append, self.scripts.append.operation());
         let keys = [self.keys.events(), self.keys.events_head(), self.keys.event_key(key)];
-        let arguments = (event, millis(unique_for), millis(keep), self.most_events, new_name());
-        let reply = self.connection.run(&script.on(keys, arguments)).await?;
+        let event = self.vault.close(Kind::Event, &[], event)?;
+        let arguments = (event.as_slice(), millis(unique_for), millis(keep), self.most_events, new_name());
+        let reply = self.run(&script.on(keys, arguments)).await?;
         if reply == Value::Nil {
             return Ok(None);
         }
@@ -69,7 +72,7 @@ impl EventLog for Redis {
     async fn end(&self) -> Result<Cursor, StoreError> {
         let script = &self.scripts.end;
         let command = script.on([self.keys.events_head()], new_name());
-        let head = text(script.operation(), self.connection.run(&command).await?)?;
+        let head = text(script.operation(), self.run(&command).await?)?;
         let mut parts = head.splitn(3, ':');
         match (parts.next(), parts.next(), parts.next()) {
             (Some(log), Some(ms), Some(number)) => Ok(cursor(log, ms, number)),
@@ -83,7 +86,7 @@ impl EventLog for Redis {
         // At least one, to see whether there is a gap.
         let arguments = (log, ms, number, limit.clamp(1, PAGE));
         let command = script.on([self.keys.events(), self.keys.events_head()], arguments).reading();
-        let mut reply = command::list(operation, self.connection.run(&command).await?)?.into_iter();
+        let mut reply = command::list(operation, self.run(&command).await?)?.into_iter();
         match reply.next() {
             Some(Value::Int(0)) => return Ok(EventsRead::Foreign),
             Some(Value::Int(1)) => return Ok(EventsRead::TooOld),
@@ -95,7 +98,12 @@ impl EventLog for Redis {
             let id = text(operation, id)?;
             let (ms, number) = id.split_once('-').ok_or_else(|| command::unexpected(operation))?;
             let event = command::bytes(operation, event)?.ok_or_else(|| command::unexpected(operation))?;
-            page.events.push((cursor(log, ms, number), event));
+            match self.vault.open(Kind::Event, &[], &event) {
+                Ok(event) => page.events.push((cursor(log, ms, number), event)),
+                // What cannot be opened is as good as gone: its reader must learn that something is missing.
+                Err(_) if page.events.is_empty() => return Ok(EventsRead::TooOld),
+                Err(_) => break,
+            }
         }
         page.events.truncate(limit);
         Ok(EventsRead::Page(page))

@@ -51,6 +51,11 @@ impl Facts {
     pub(super) fn evicting_policy(&self) -> Option<&str> {
         self.policy.as_deref().filter(|policy| policy.starts_with("allkeys-"))
     }
+
+    /// The policy, if it may evict keys with a time to live: records of messages and of requests among them.
+    pub(super) fn policy_that_evicts_messages(&self) -> Option<&str> {
+        self.policy.as_deref().filter(|policy| policy.starts_with("volatile-"))
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +85,8 @@ mod tests {
         ] {
             let facts = Facts::read(&format!("maxmemory_policy:{policy}"));
             assert_eq!(facts.evicting_policy().is_some(), evicts, "{policy}");
+            let messages = facts.policy_that_evicts_messages().is_some();
+            assert_eq!(messages, policy.starts_with("volatile"), "{policy}");
         }
     }
 }

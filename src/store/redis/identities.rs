@@ -16,8 +16,9 @@ use super::Redis;
 use super::command::{self, Command};
 use crate::broker::ports::{IdentityPage, IdentityStore, Inserted, StoreError, StoreProblem};
 use crate::broker::types::{IdentityId, IdentityRecord, UserId};
-use crate::store::codec::{VERSION, decode_identity, encode_identity};
+use crate::store::codec::{VERSION, decode_identity, decode_mapping, encode_mapping};
 use crate::store::keys::Bucket;
+use crate::store::seal::{Name, Vault};
 
 /// How long a claim may wait for its record before another user may take it over: far longer than any command takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,14 +37,15 @@ const FIND_USER: &str = "find_user";
 #[error("the ACS identity is being linked by another call; retry in {} s", PATIENCE.as_secs())]
 struct BeingLinked;
 
-/// The bytes of a claim: version, time (8 bytes), user.
+/// The bytes of a claim: version, time (8 bytes), the user's name.
 struct Claim(Vec<u8>);
 
 impl Claim {
-    fn user(&self) -> Option<UserId> {
+    /// The name of the user who claims.
+    fn user(&self, vault: &Vault) -> Option<Name> {
         let (&VERSION, rest) = self.0.split_first()? else { return None };
         let (_time, user) = rest.split_first_chunk::<8>()?;
-        UserId::parse(std::str::from_utf8(user).ok()?).ok()
+        vault.read_name(std::str::from_utf8(user).ok()?)
     }
 }
 
@@ -58,31 +60,32 @@ enum Claimed {
 #[async_trait]
 impl IdentityStore for Redis {
     async fn find(&self, user: &UserId) -> Result<Option<IdentityRecord>, StoreError> {
-        let key = self.keys.record(user);
-        let mut cmd = redis::cmd("GET");
-        cmd.arg(&key);
-        let reply = self.connection.run(&Command::read(FIND, key, cmd)).await?;
-        command::bytes(FIND, reply)?.map(|bytes| decode_identity(&bytes)).transpose()
+        self.find_named(&self.vault.name(user)).await
     }
 
     async fn find_user(&self, identity: &IdentityId) -> Result<Option<(UserId, IdentityRecord)>, StoreError> {
         let Some(claim) = self.owner(identity).await? else { return Ok(None) };
-        let user = claim.user().ok_or_else(|| command::unexpected(FIND_USER))?;
-        let record = self.find(&user).await?.filter(|record| record.identity == *identity);
-        Ok(record.map(|record| (user, record)))
+        let name = claim.user(&self.vault).ok_or_else(|| command::unexpected(FIND_USER))?;
+        let Some(bytes) = self.record_bytes(&name).await? else { return Ok(None) };
+        let (record, kept) = decode_mapping(&bytes)?;
+        if record.identity != *identity {
+            return Ok(None);
+        }
+        Ok(Some((self.vault.user(&name, kept)?, record)))
     }
 
     async fn insert_if_absent(&self, user: &UserId, record: &IdentityRecord) -> Result<Inserted, StoreError> {
-        let claim = match self.claim_or_refuse(user, record).await? {
+        let name = &self.vault.name(user);
+        let claim = match self.claim_or_refuse(name, record).await? {
             Ok(claim) => claim,
             Err(refused) => return Ok(refused),
         };
         let script = &self.scripts.insert;
-        let keys = [self.keys.record(user), self.keys.index(Bucket::of_user(user))];
-        let bytes = encode_identity(record);
-        let reply = self.connection.run(&script.on(keys, (bytes.as_slice(), user.as_str()))).await?;
+        let keys = [self.keys.record(name), self.keys.index(Bucket::of_user(name))];
+        let bytes = encode_mapping(record, self.vault.keep_user(user, name)?.as_deref());
+        let reply = self.run(&script.on(keys, (bytes.as_slice(), name.as_str()))).await?;
         let Some(existing) = command::bytes(script.operation(), reply)? else {
-            return self.confirm(user, &record.identity).await;
+            return self.confirm(name, &record.identity).await;
         };
         let existing = decode_identity(&existing)?;
         if existing.identity != record.identity {
@@ -97,10 +100,10 @@ impl IdentityStore for Redis {
         user: &UserId,
         expected: &IdentityId,
     ) -> Result<Option<u64>, StoreError> {
-        let script = &self.scripts.advance;
+        let (script, user) = (&self.scripts.advance, &self.vault.name(user));
         let keys = [self.keys.record(user), self.keys.tokens(user)];
         let arguments = (expected.as_str(), self.keys.tokens_root(user), user.as_str());
-        match self.connection.run(&script.on(keys, arguments)).await? {
+        match self.run(&script.on(keys, arguments)).await? {
             Value::Nil => Ok(None),
             Value::BulkString(bytes) => {
                 let bytes = <[u8; 8]>::try_from(bytes.as_slice())
@@ -112,12 +115,13 @@ impl IdentityStore for Redis {
     }
 
     async fn remove(&self, user: &UserId, expected: &IdentityId) -> Result<bool, StoreError> {
+        let user = &self.vault.name(user);
         let claim = self.owner(expected).await?;
         if !self.unmap(user, expected).await? {
             return Ok(false);
         }
         // Only the claim from before: a later one belongs to a later record.
-        if let Some(claim) = claim.filter(|claim| claim.user().as_ref() == Some(user)) {
+        if let Some(claim) = claim.filter(|claim| claim.user(&self.vault).as_ref() == Some(user)) {
             self.disclaim(expected, &claim).await;
         }
         Ok(true)
@@ -140,16 +144,27 @@ impl IdentityStore for Redis {
 }
 
 impl Redis {
+    async fn record_bytes(&self, user: &Name) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = self.keys.record(user);
+        let mut cmd = redis::cmd("GET");
+        cmd.arg(&key);
+        command::bytes(FIND, self.run(&Command::read(FIND, key, cmd)).await?)
+    }
+
+    async fn find_named(&self, user: &Name) -> Result<Option<IdentityRecord>, StoreError> {
+        self.record_bytes(user).await?.map(|bytes| decode_identity(&bytes)).transpose()
+    }
+
     async fn claim(
         &self,
-        user: &UserId,
+        user: &Name,
         identity: &IdentityId,
         expected: &[u8],
     ) -> Result<Claimed, StoreError> {
         let script = &self.scripts.claim;
         let operation = script.operation();
         let command = script.on([self.keys.owner(identity)], (user.as_str(), expected));
-        let reply = command::list(operation, self.connection.run(&command).await?)?;
+        let reply = command::list(operation, self.run(&command).await?)?;
         let [claimed, claim, age]: [Value; 3] =
             reply.try_into().map_err(|_| command::unexpected(operation))?;
         let claim = Claim(command::bytes(operation, claim)?.ok_or_else(|| command::unexpected(operation))?);
@@ -163,7 +178,7 @@ impl Redis {
     /// Claims the identity for the user; or tells why the user cannot have it.
     async fn claim_or_refuse(
         &self,
-        user: &UserId,
+        user: &Name,
         record: &IdentityRecord,
     ) -> Result<Result<Claim, Inserted>, StoreError> {
         let give_up = Instant::now() + PATIENCE_OF_CALLERS;
@@ -173,7 +188,7 @@ impl Redis {
                 Claimed::Ours(claim) => return Ok(Ok(claim)),
                 Claimed::Theirs(theirs, age) => (theirs, age),
             };
-            if let Some(existing) = self.find(user).await? {
+            if let Some(existing) = self.find_named(user).await? {
                 return Ok(Err(Inserted::Existing(existing)));
             }
             if self.names(&theirs, &record.identity).await? {
@@ -194,20 +209,21 @@ impl Redis {
 
     /// Whether the user who claimed the identity has a record that names it.
     async fn names(&self, claim: &Claim, identity: &IdentityId) -> Result<bool, StoreError> {
-        let user = claim.user().ok_or_else(|| command::unexpected(self.scripts.claim.operation()))?;
-        Ok(self.find(&user).await?.is_some_and(|record| record.identity == *identity))
+        let user = claim.user(&self.vault);
+        let user = user.ok_or_else(|| command::unexpected(self.scripts.claim.operation()))?;
+        Ok(self.find_named(&user).await?.is_some_and(|record| record.identity == *identity))
     }
 
     async fn disclaim(&self, identity: &IdentityId, claim: &Claim) {
         let command = self.scripts.disclaim.on([self.keys.owner(identity)], claim.0.as_slice());
-        if let Err(error) = self.connection.run(&command).await {
+        if let Err(error) = self.run(&command).await {
             tracing::debug!(%error, "a claim without a record is left behind; it does no harm");
         }
     }
 
     /// Says once more, after the record was written, that the identity is the user's: a removal of the same record that
     /// ran at the same time may have taken the claim away. If another has it by now, the record is taken back.
-    async fn confirm(&self, user: &UserId, identity: &IdentityId) -> Result<Inserted, StoreError> {
+    async fn confirm(&self, user: &Name, identity: &IdentityId) -> Result<Inserted, StoreError> {
         match self.claim(user, identity, &[]).await? {
             Claimed::Ours(_) => Ok(Inserted::New),
             Claimed::Theirs(..) => {
@@ -218,11 +234,11 @@ impl Redis {
     }
 
     /// Removes the user's record, if it names the identity, but not the way back.
-    async fn unmap(&self, user: &UserId, identity: &IdentityId) -> Result<bool, StoreError> {
+    async fn unmap(&self, user: &Name, identity: &IdentityId) -> Result<bool, StoreError> {
         let script = &self.scripts.remove;
         let keys = [self.keys.record(user), self.keys.index(Bucket::of_user(user)), self.keys.tokens(user)];
         let arguments = (identity.as_str(), self.keys.tokens_root(user), user.as_str());
-        match command::number(script.operation(), self.connection.run(&script.on(keys, arguments)).await?)? {
+        match command::number(script.operation(), self.run(&script.on(keys, arguments)).await?)? {
             1 => Ok(true),
             0 => Ok(false),
             _ => Err(command::unexpected(script.operation())),
@@ -234,7 +250,7 @@ impl Redis {
         let key = self.keys.owner(identity);
         let mut cmd = redis::cmd("GET");
         cmd.arg(&key);
-        let reply = self.connection.run(&Command::read(FIND_USER, key, cmd)).await?;
+        let reply = self.run(&Command::read(FIND_USER, key, cmd)).await?;
         Ok(command::bytes(FIND_USER, reply)?.map(Claim))
     }
 }

@@ -26,7 +26,7 @@ impl LeaseStore for Redis {
         let nonce: [u8; 16] = rand::random();
         let keys = [self.keys.lease(name), self.keys.fence(name)];
         let command = script.on(keys, (holder(&nonce).as_slice(), millis(ttl)));
-        let (granted, number) = command::pair(script.operation(), self.connection.run(&command).await?)?;
+        let (granted, number) = command::pair(script.operation(), self.run(&command).await?)?;
         let number = u64::try_from(command::number(script.operation(), number)?).unwrap_or(0);
         Ok(if command::number(script.operation(), granted)? == 1 {
             Acquired::Granted(Lease { name: name.to_owned(), fence: number, nonce })
@@ -39,12 +39,12 @@ impl LeaseStore for Redis {
         let script = &self.scripts.renew;
         let arguments = (holder(&lease.nonce).as_slice().to_vec(), millis(ttl));
         let command = script.on([self.keys.lease(&lease.name)], arguments);
-        Ok(command::number(script.operation(), self.connection.run(&command).await?)? == 1)
+        Ok(command::number(script.operation(), self.run(&command).await?)? == 1)
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         let command =
             self.scripts.release.on([self.keys.lease(&lease.name)], holder(&lease.nonce).as_slice());
-        self.connection.run(&command).await.map(drop)
+        self.run(&command).await.map(drop)
     }
 }

@@ -32,8 +32,15 @@ fn score(time: Timestamp) -> u64 {
     time.as_millis().min(1 << 53)
 }
 
-fn message(operation: &'static str, reply: Value) -> Result<Option<Versioned>, StoreError> {
-    command::bytes(operation, reply)?.map(|bytes| decode_message(&bytes)).transpose()
+impl Redis {
+    fn message(
+        &self,
+        operation: &'static str,
+        id: &MessageId,
+        reply: Value,
+    ) -> Result<Option<Versioned>, StoreError> {
+        command::bytes(operation, reply)?.map(|bytes| decode_message(&self.vault, id, &bytes)).transpose()
+    }
 }
 
 #[async_trait]
@@ -45,16 +52,16 @@ impl MessageStore for Redis {
         keep: Duration,
     ) -> Result<Option<Versioned>, StoreError> {
         let script = &self.scripts.keep;
-        let bytes = encode_message(1, record);
+        let bytes = encode_message(&self.vault, id, 1, record)?;
         let command = script.on([self.keys.message(id)], (bytes.as_slice(), millis(keep)));
-        message(script.operation(), self.connection.run(&command).await?)
+        self.message(script.operation(), id, self.run(&command).await?)
     }
 
     async fn get(&self, id: &MessageId) -> Result<Option<Versioned>, StoreError> {
         let key = self.keys.message(id);
         let mut cmd = redis::cmd("GET");
         cmd.arg(&key);
-        message(GET, self.connection.run(&Command::read(GET, key, cmd)).await?)
+        self.message(GET, id, self.run(&Command::read(GET, key, cmd)).await?)
     }
 
     async fn replace(
@@ -65,19 +72,19 @@ impl MessageStore for Redis {
         keep: Duration,
     ) -> Result<Result<u64, Option<Versioned>>, StoreError> {
         let (script, version) = (&self.scripts.replace, expected.saturating_add(1));
-        let (head, bytes) = (message_head(expected), encode_message(version, record));
+        let (head, bytes) = (message_head(expected), encode_message(&self.vault, id, version, record)?);
         let arguments = (head.as_slice(), bytes.as_slice(), millis(keep));
         let command = script.on([self.keys.message(id)], arguments);
-        Ok(match self.connection.run(&command).await? {
+        Ok(match self.run(&command).await? {
             Value::Int(1) => Ok(version),
-            other => Err(message(script.operation(), other)?),
+            other => Err(self.message(script.operation(), id, other)?),
         })
     }
 
     async fn remove(&self, id: &MessageId, expected: u64) -> Result<bool, StoreError> {
         let script = &self.scripts.drop;
         let command = script.on([self.keys.message(id)], message_head(expected).as_slice());
-        Ok(command::number(script.operation(), self.connection.run(&command).await?)? == 1)
+        Ok(command::number(script.operation(), self.run(&command).await?)? == 1)
     }
 
     async fn link(
@@ -95,7 +102,7 @@ impl MessageStore for Redis {
         }
         let commands = groups.into_values().map(|(keys, links)| {
             let command = self.scripts.link.on_all(keys, (millis(keep), links));
-            async move { self.connection.run(&command).await }
+            async move { self.run(&command).await }
         });
         try_join_all(commands).await.map(drop)
     }
@@ -104,7 +111,7 @@ impl MessageStore for Redis {
         let (_, key) = self.keys.link(upstream);
         let mut cmd = redis::cmd("GET");
         cmd.arg(&key);
-        let reply = self.connection.run(&Command::read(LINKED, key, cmd)).await?;
+        let reply = self.run(&Command::read(LINKED, key, cmd)).await?;
         command::bytes(LINKED, reply)?.map(|bytes| decode_link(&bytes)).transpose()
     }
 
@@ -122,7 +129,7 @@ impl MessageStore for Redis {
                 cmd
             }
         };
-        self.connection.run(&Command::write(SCHEDULE, key, cmd)).await.map(drop)
+        self.run(&Command::write(SCHEDULE, key, cmd)).await.map(drop)
     }
 
     async fn take_due(
@@ -134,7 +141,7 @@ impl MessageStore for Redis {
         let script = &self.scripts.due;
         let arguments = (score(now), score(now.plus(hold)), limit.min(AT_ONCE));
         let command = script.on([self.keys.due()], arguments);
-        let taken = command::list(script.operation(), self.connection.run(&command).await?)?;
+        let taken = command::list(script.operation(), self.run(&command).await?)?;
         taken
             .into_iter()
             .map(|id| {

@@ -24,7 +24,7 @@ mod messages;
 mod scripts;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tokens;
 
 use std::sync::Arc;
@@ -33,6 +33,7 @@ use std::time::Duration;
 use self::connect::Connector;
 pub use self::connect_error::ConnectError as OpenError;
 use self::connection::Connection;
+use self::facts::Facts;
 use self::scripts::Scripts;
 pub use self::settings::{Settings, Topology};
 use crate::broker::ports::{StoreProblem, Stores};
@@ -42,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::secret::Secret;
 use crate::store::Opened;
 use crate::store::keys::Keys;
+use crate::store::seal::Vault;
 
 /// The longest time Redis is asked to keep anything, about 30 years: its own arithmetic must not overflow.
 const LONGEST_MILLIS: u64 = 1_000_000_000_000;
@@ -58,10 +60,12 @@ fn millis(duration: Duration) -> u64 {
 struct Redis {
     connection: Connection,
     keys: Keys,
+    vault: Vault,
     scripts: Scripts,
     clock: Arc<dyn Clock>,
     memory: check::Memory,
     allow_eviction: bool,
+    keeps_messages: bool,
     /// Events kept; over it the oldest go.
     most_events: u64,
     /// By which fair budgets go; without one by Redis's own clock, as all replicas share that. For simulations.
@@ -77,15 +81,17 @@ pub async fn open(
     settings: &Settings,
     url: Secret,
     password: Secret,
+    vault: Vault,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 ) -> Result<Opened, OpenError> {
     let settings = Settings { url, password, ..settings.clone() };
-    Ok(opened(start(&settings, clock, metrics).await?))
+    Ok(opened(start(&settings, vault, clock, metrics).await?))
 }
 
 async fn start(
     settings: &Settings,
+    vault: Vault,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 ) -> Result<Arc<Redis>, OpenError> {
@@ -94,28 +100,18 @@ async fn start(
     match &first {
         Err(error) if error.needs_mending() => return Err(error.clone()),
         Err(error) => tracing::warn!(%error, "starting without Redis; not ready until it answers"),
-        Ok(connected) => match connected.facts.as_ref().map(|facts| facts.evicting_policy()) {
-            Some(Some(policy)) if !settings.allow_eviction => {
-                return Err(OpenError::Evicts(connected.node.clone(), policy.to_owned()));
-            }
-            Some(Some(policy)) => {
-                tracing::warn!(policy, "Redis may evict identities; store.redis.allow_eviction accepts that");
-            }
-            Some(None) => {}
-            None => tracing::warn!(
-                "Redis does not permit its user INFO, so its eviction policy is unknown; make sure that it is \
-                 noeviction or volatile-*, or permit +info"
-            ),
-        },
+        Ok(connected) => judge_eviction(settings, &connected.node, connected.facts.as_ref())?,
     }
     let connection = Connection::keep(connector, first, settings.timeout, settings.max_concurrency, metrics);
     let redis = Redis {
         connection,
-        keys: Keys::new(&settings.prefix),
+        keys: Keys::new(&settings.prefix, vault.clone()),
+        vault,
         scripts: Scripts::new(),
         clock,
         memory: check::Memory::default(),
         allow_eviction: settings.allow_eviction,
+        keeps_messages: settings.keeps_messages,
         most_events: MOST_EVENTS,
         budget_clock: None,
     };
@@ -125,9 +121,42 @@ async fn start(
         Err(StoreProblem::Evicts(policy)) => {
             return Err(OpenError::Evicts("one of its nodes".into(), policy));
         }
+        Err(StoreProblem::EvictsMessages(policy)) => {
+            return Err(OpenError::EvictsMessages("one of its nodes".into(), policy));
+        }
+        Err(StoreProblem::OtherNames(_)) => {
+            redis.names_fit().await.map_err(OpenError::OtherNames)?;
+        }
         Err(problem) => tracing::warn!(%problem, "Redis is not fit for traffic yet"),
     }
     Ok(Arc::new(redis))
+}
+
+/// Refuses a node that may lose what must last, unless the settings accept that; warns of the rest.
+fn judge_eviction(settings: &Settings, node: &str, facts: Option<&Facts>) -> Result<(), OpenError> {
+    let Some(facts) = facts else {
+        tracing::warn!(
+            "Redis does not permit its user INFO, so its eviction policy is unknown; make sure that it is noeviction, \
+             or permit +info"
+        );
+        return Ok(());
+    };
+    if let Some(policy) = facts.evicting_policy() {
+        if !settings.allow_eviction {
+            return Err(OpenError::Evicts(node.to_owned(), policy.to_owned()));
+        }
+        tracing::warn!(policy, "Redis may evict identities; store.redis.allow_eviction accepts that");
+    } else if let Some(policy) = facts.policy_that_evicts_messages() {
+        if settings.keeps_messages && !settings.allow_eviction {
+            return Err(OpenError::EvictsMessages(node.to_owned(), policy.to_owned()));
+        }
+        tracing::warn!(
+            policy,
+            "Redis may evict records of requests and chat messages when its memory is full, and what has no record \
+             may be done twice; noeviction keeps them"
+        );
+    }
+    Ok(())
 }
 
 fn opened(redis: Arc<Redis>) -> Opened {
@@ -138,8 +167,10 @@ fn opened(redis: Arc<Redis>) -> Opened {
         budget: redis.clone(),
         leases: redis.clone(),
     };
+    let key_ring = redis.vault.ring();
     Opened {
         core,
         messages: MessageStores { messages: redis.clone(), events: redis.clone(), budgets: redis },
+        key_ring,
     }
 }

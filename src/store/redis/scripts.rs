@@ -61,6 +61,7 @@ pub(super) struct Scripts {
     pub(super) after: Named,
     pub(super) fair: Named,
     pub(super) pause: Named,
+    pub(super) give_back: Named,
 }
 
 impl Scripts {
@@ -92,6 +93,7 @@ impl Scripts {
             after: Named::new("event_read", include_str!("scripts/after.lua")),
             fair: Named::new("fair_take", fair),
             pause: Named::new("fair_pause", fair),
+            give_back: Named::new("fair_give_back", fair),
         }
     }
 }

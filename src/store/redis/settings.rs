@@ -52,6 +52,9 @@ pub struct Settings {
     pub max_concurrency: usize,
     /// Start although the Redis may evict keys that never expire.
     pub allow_eviction: bool,
+    /// Whether messages are sent, whose records must not be evicted; known from other settings.
+    #[serde(skip)]
+    pub keeps_messages: bool,
 }
 
 fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
@@ -73,6 +76,7 @@ impl Default for Settings {
             timeout: Duration::from_millis(100),
             max_concurrency: 1024,
             allow_eviction: false,
+            keeps_messages: false,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod messages;
 mod process;
+pub(crate) mod proof;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use acs_broker::broker::{self, Broker};
 use acs_broker::clock::{Clock, SystemClock};
 use acs_broker::emulator::{self, EmulatorHandle};
 use acs_broker::grpc::proto::v1;
-use acs_broker::grpc::{self, Cores, Health};
+use acs_broker::grpc::{self, Cores, Doors, Health, Tls};
 use acs_broker::messaging::chat::Chat;
 use acs_broker::messaging::ports::MessageStores;
 use acs_broker::messaging::{self, Messaging};
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
 use v1::chat_service_client::ChatServiceClient;
+use v1::email_service_client::EmailServiceClient;
 use v1::event_service_client::EventServiceClient;
 use v1::identity_service_client::IdentityServiceClient;
 use v1::sms_service_client::SmsServiceClient;
@@ -48,6 +50,8 @@ pub(crate) struct Wish {
     pub(crate) connection_string: Option<String>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) server: grpc::Settings,
+    /// Without it, plain text.
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) acs: acs::Settings,
     /// What may be sent.
     pub(crate) messages: messaging::Settings,
@@ -66,6 +70,7 @@ impl Default for Wish {
             connection_string: None,
             gate: Arc::new(Gate::open(false)),
             server: grpc::Settings { address: ([127, 0, 0, 1], 0).into(), ..grpc::Settings::default() },
+            tls: None,
             acs: acs_settings(),
             messages: messages_settings(),
             message_stores: None,
@@ -84,15 +89,14 @@ pub(crate) fn messages_settings() -> messaging::Settings {
 
 /// `[acs]` with short times, so that outages are over soon.
 pub(crate) fn acs_settings() -> acs::Settings {
+    let mut file: toml::Table = include_str!("../../../config/default.toml").parse().unwrap();
+    let defaults: acs::Settings = file.remove("acs").unwrap().try_into().unwrap();
     acs::Settings {
-        connection_string: Secret::new(""),
-        connection_string_file: None,
-        ca_file: None,
         timeout: Duration::from_secs(2),
         attempt_timeout: Duration::from_secs(1),
         attempts: 2,
         max_concurrency: 64,
-        custom_id: acs::CustomId::Off,
+        ..defaults
     }
 }
 
@@ -102,6 +106,8 @@ pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
     /// Messaging itself, to hand it events.
     pub(crate) messaging: Messaging,
+    pub(crate) metrics: Metrics,
+    /// In plain text.
     channel: Channel,
     pub(crate) stop: CancellationToken,
 }
@@ -138,9 +144,11 @@ impl Rig {
         let stop = CancellationToken::new();
         let health = Health::new();
         health.set_serving(true);
-        tokio::spawn(grpc::serve(listener, &wish.server, cores, wish.gate, metrics, health, stop.clone()));
-        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { emulator, address, messaging, channel, stop }
+        let doors = Doors { api: listener, tls: wish.tls, probes: None };
+        let counted = metrics.clone();
+        tokio::spawn(grpc::serve(doors, &wish.server, cores, wish.gate, counted, health, stop.clone()));
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        Self { emulator, address, messaging, metrics, channel, stop }
     }
 
     /// For clients of other services.
@@ -154,6 +162,10 @@ impl Rig {
 
     pub(crate) fn sms(&self) -> SmsServiceClient<Channel> {
         SmsServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn emails(&self) -> EmailServiceClient<Channel> {
+        EmailServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn chats(&self) -> ChatServiceClient<Channel> {

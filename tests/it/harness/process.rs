@@ -44,6 +44,9 @@ pub(crate) struct Emulator {
     address: String,
     /// How brokers reach it.
     pub(crate) connection_string: String,
+    /// How SDKs reach it, who send tokens over HTTPS only, and the CA that they must trust.
+    pub(crate) connection_string_tls: String,
+    pub(crate) ca_file: PathBuf,
 }
 
 /// Starts the emulator and waits until it serves. It logs everything.
@@ -65,7 +68,8 @@ pub(crate) async fn emulator_with(settings: &[(&str, &str)]) -> Emulator {
     let where_it_is: Value = serde_json::from_str(&std::fs::read_to_string(&ready).unwrap()).unwrap();
     let text = |key: &str| where_it_is[key].as_str().unwrap().to_owned();
     let (address, connection_string) = (text("emulator"), text("connection_string"));
-    Emulator { _process: process, folder, address, connection_string }
+    let (connection_string_tls, ca_file) = (text("connection_string_tls"), text("ca_file").into());
+    Emulator { _process: process, folder, address, connection_string, connection_string_tls, ca_file }
 }
 
 impl Emulator {
@@ -73,6 +77,12 @@ impl Emulator {
     pub(crate) async fn control(&self, path: &str) -> Value {
         let address = self.address.trim_start_matches("http://");
         serde_json::from_str(&get(address, &format!("/_emulator/{path}")).await).unwrap()
+    }
+
+    /// What its ready file says under this name.
+    pub(crate) fn ready(&self, name: &str) -> String {
+        let file = std::fs::read_to_string(self.folder.path().join("ready.json")).unwrap();
+        serde_json::from_str::<Value>(&file).unwrap()[name].as_str().unwrap().to_owned()
     }
 
     /// Its whole control API.
@@ -210,6 +220,25 @@ impl Broker {
     /// What it says of whether it is ready.
     pub(crate) async fn readiness(&self) -> String {
         answer(&format!("127.0.0.1:{}", self.admin_port), "/readyz").await
+    }
+
+    /// What its admin endpoint shows there.
+    pub(crate) async fn shown(&self, path: &str) -> String {
+        get(&format!("127.0.0.1:{}", self.admin_port), path).await
+    }
+
+    /// What `acs-broker doctor` says with this broker's settings, and its exit code.
+    pub(crate) fn doctor(&self) -> (Option<i32>, String) {
+        let mut command = binary();
+        command.arg("doctor").envs(self.environment.iter().map(|(key, value)| (key, value)));
+        let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    }
+
+    /// A page of its admin endpoint that is JSON.
+    pub(crate) async fn admin_page(&self, path: &str) -> Value {
+        serde_json::from_str(&get(&format!("127.0.0.1:{}", self.admin_port), path).await).unwrap()
     }
 
     /// Everything it logged.

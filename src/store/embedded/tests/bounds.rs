@@ -41,8 +41,11 @@ struct Seen {
 
 fn seen(bounds: Bounds) -> Seen {
     let clock = clock();
-    let engine = Arc::new(Engine::new(file::in_memory().unwrap(), clock.clone(), bounds).unwrap());
-    let stores = Embedded::new(engine.clone(), Writer::inline(), bounds, Metrics::new()).into_opened().core;
+    let engine =
+        Arc::new(Engine::new(file::in_memory(&Vault::plain()).unwrap(), clock.clone(), bounds).unwrap());
+    let stores = Embedded::new(engine.clone(), Writer::inline(), bounds, Metrics::new(), Vault::plain())
+        .into_opened()
+        .core;
     Seen { stores, clock, engine }
 }
 
@@ -145,7 +148,7 @@ async fn a_full_ledger_refuses_new_requests_and_forgets_none() {
 #[tokio::test]
 async fn the_file_stays_as_large_as_what_it_holds() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
-    let stores = open(&settings(&folder), clock.clone(), Metrics::new()).unwrap().core;
+    let stores = open(&settings(&folder), Vault::plain(), clock.clone(), Metrics::new()).unwrap().core;
     for number in 0..20 {
         insert(&stores, &format!("user {number}"), &format!("8:acs:{number}")).await;
     }
@@ -168,10 +171,12 @@ async fn the_file_stays_as_large_as_what_it_holds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_refuses_at_once_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
-    let database = file::open(&settings(&folder).path).unwrap();
+    let database = file::open(&settings(&folder).path, &Vault::plain()).unwrap();
     let engine = Arc::new(Engine::new(database, clock(), Bounds::default()).unwrap());
     let writer = Writer::thread(&engine).unwrap();
-    let stores = Embedded::new(engine.clone(), writer, Bounds::default(), Metrics::new()).into_opened().core;
+    let stores = Embedded::new(engine.clone(), writer, Bounds::default(), Metrics::new(), Vault::plain())
+        .into_opened()
+        .core;
     let (mut tasks, ended) = (tokio::task::JoinSet::new(), Arc::new(AtomicUsize::new(0)));
     // While somebody else holds the engine's one write transaction, nothing is committed.
     engine.with_write_blocked(|| {
@@ -208,7 +213,7 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
 
 #[test]
 fn a_view_sees_what_was_committed_when_it_was_made() {
-    let database = file::in_memory().unwrap();
+    let database = file::in_memory(&Vault::plain()).unwrap();
     let before = View::open(&database.begin_read().unwrap()).unwrap();
     let transaction = database.begin_write().unwrap();
     Tables::open(&transaction).unwrap().identities.insert([1].as_slice(), [2].as_slice()).unwrap();

@@ -23,7 +23,7 @@ fn chat() -> TokenKey {
 
 async fn write_until_killed(folder: &str) {
     let settings = Settings { path: std::path::Path::new(folder).join("broker.redb") };
-    let stores = open(&settings, Arc::new(SystemClock), Metrics::new()).unwrap().core;
+    let stores = open(&settings, Vault::plain(), Arc::new(SystemClock), Metrics::new()).unwrap().core;
     println!("opened");
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..16 {
@@ -106,7 +106,7 @@ async fn no_acknowledged_mapping_is_lost_by_kill_9() {
                 _ => continue,
             };
         }
-        let stores = open(&settings(&folder), clock(), Metrics::new()).unwrap().core;
+        let stores = open(&settings(&folder), Vault::plain(), clock(), Metrics::new()).unwrap().core;
         assert_nothing_lost(&stores, &known, round).await;
     }
     assert!(known.stored.len() > ROUNDS, "hardly anything was written");

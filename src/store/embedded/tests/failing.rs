@@ -47,11 +47,13 @@ fn store_on_a_disk() -> (Stores, Arc<Engine>, Arc<AtomicBool>, Metrics) {
     let broken = Arc::new(AtomicBool::new(false));
     let disk = Disk { broken: broken.clone(), ..Disk::default() };
     let database = redb::Builder::new().create_with_backend(disk).unwrap();
-    file::initialise(&database).unwrap();
+    file::initialise(&database, Some(&[])).unwrap();
     let engine = Arc::new(Engine::new(database, clock(), Bounds::default()).unwrap());
     let metrics = Metrics::new();
     let writer = Writer::thread(&engine).unwrap();
-    let stores = Embedded::new(engine.clone(), writer, Bounds::default(), metrics.clone()).into_opened().core;
+    let stores = Embedded::new(engine.clone(), writer, Bounds::default(), metrics.clone(), Vault::plain())
+        .into_opened()
+        .core;
     (stores, engine, broken, metrics)
 }
 

@@ -13,8 +13,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A store in memory of which the tables can be seen.
 fn seen(bounds: Bounds) -> (MessageStores, Arc<ManualClock>, Arc<Engine>) {
     let clock = clock();
-    let engine = Arc::new(Engine::new(file::in_memory().unwrap(), clock.clone(), bounds).unwrap());
-    let opened = Embedded::new(engine.clone(), Writer::inline(), bounds, Metrics::new()).into_opened();
+    let engine =
+        Arc::new(Engine::new(file::in_memory(&Vault::plain()).unwrap(), clock.clone(), bounds).unwrap());
+    let opened =
+        Embedded::new(engine.clone(), Writer::inline(), bounds, Metrics::new(), Vault::plain()).into_opened();
     (opened.messages, clock, engine)
 }
 
@@ -137,7 +139,7 @@ async fn nothing_due_costs_no_write() {
 #[tokio::test]
 async fn the_log_goes_on_where_it_was_when_the_file_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || open(&settings(&folder), clock(), Metrics::new()).unwrap().messages.events;
+    let open = || open(&settings(&folder), Vault::plain(), clock(), Metrics::new()).unwrap().messages.events;
     let events = open();
     let first = events.append("one", b"1", MINUTE, MINUTE).await.unwrap().unwrap();
     drop(events);
@@ -182,7 +184,7 @@ async fn a_file_of_before_messaging_is_opened_and_loses_nothing() {
     insert(&open_in(&folder).unwrap(), "user", "8:acs:1").await;
     delete_tables(&folder, &TABLES, true);
     for _ in 0..2 {
-        let opened = open(&settings(&folder), clock(), Metrics::new()).unwrap();
+        let opened = open(&settings(&folder), Vault::plain(), clock(), Metrics::new()).unwrap();
         assert_eq!(find(&opened.core, "user").await, Some(record("8:acs:1")));
         opened.messages.messages.insert(&id(1), b"x", MINUTE).await.unwrap();
         assert!(opened.messages.messages.get(&id(1)).await.unwrap().is_some());

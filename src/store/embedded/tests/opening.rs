@@ -59,7 +59,9 @@ async fn a_new_file_is_readable_by_its_owner_alone() {
 fn a_missing_folder_is_named_and_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings { path: folder.path().join("missing").join("broker.redb") };
-    let Err(error) = open(&settings, clock(), Metrics::new()) else { panic!("it was opened") };
+    let Err(error) = open(&settings, Vault::plain(), clock(), Metrics::new()) else {
+        panic!("it was opened")
+    };
     assert!(matches!(error, OpenError::FolderMissing(_)));
     assert_helpful(&error, "create it");
     assert!(!folder.path().join("missing").exists());

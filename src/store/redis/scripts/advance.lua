@@ -4,7 +4,7 @@
 local record = redis.call('GET', KEYS[1])
 if not record then return false end
 if string.byte(record, 1) ~= 1 or #record < 18 then return 0 end
-if string.sub(record, 18) ~= ARGV[1] then return false end
+if string.match(record, '^[^%z]+', 18) ~= ARGV[1] then return false end
 -- Byte by byte: a Lua number holds only 53 bits. The highest generation stays what it is.
 local generation = { string.byte(record, 2, 9) }
 local at = 8

@@ -1,9 +1,10 @@
 -- Takes from a fair budget, or nothing, or pauses it: `src/store/fair.rs` explains the arithmetic, this repeats it step by step.
--- KEYS: budget, a JSON text: seen, paused, and by name the callers with served, seen, cost, wish, hold, and by the
+-- KEYS: budget, a JSON text: seen, paused, last, shared, and by name the callers with served, seen, cost, wish, hold, and by the
 -- length of the window: frame, asked, before, slices ({number, taken}, oldest first).
 -- ARGV: now in ms or nothing, caller, how many callers are told apart, cost, then for each limit: window in ms, slice
--- in ms, maximum. No two limits have the same window. To pause: -1 as cost, then milliseconds.
--- Returns {1, what remains} or {0, milliseconds to wait}.
+-- in ms, maximum. No two limits have the same window. To pause: -1 as cost, then milliseconds. To give back: -2 as
+-- cost, then the time it was taken at and how much, then the limits.
+-- Returns {1, what remains, the time} or {0, milliseconds to wait, the time}.
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
@@ -11,7 +12,7 @@ if not now then
 end
 local name, cost = ARGV[2], tonumber(ARGV[4])
 local windows, keep, longest, widest = {}, 0, 0, 0
-for at = 5, cost >= 0 and #ARGV or 0, 3 do
+for at = cost == -2 and 7 or 5, cost ~= -1 and #ARGV or 0, 3 do
   local window = { length = tonumber(ARGV[at]), slice = tonumber(ARGV[at + 1]), max = tonumber(ARGV[at + 2]) }
   window.key = string.format('%.0f', window.length)
   table.insert(windows, window)
@@ -19,10 +20,13 @@ for at = 5, cost >= 0 and #ARGV or 0, 3 do
   longest, widest = math.max(longest, window.length), math.max(widest, window.slice)
 end
 local there = redis.call('GET', KEYS[1])
-local bucket = there and cjson.decode(there) or { seen = now, paused = 0, callers = {} }
+local bucket = there and cjson.decode(there) or { seen = now, paused = 0, shared = 0, callers = {} }
 local callers = bucket.callers
 
 local function ends(window, number) return (number + 1) * window.slice + window.length end
+local function half_ends(window, number)
+  return (number + 1) * window.slice + math.max(0, math.floor(window.length / 2) - window.slice)
+end
 local function used(caller, window, at)
   local account, sum = caller.windows[window.key], 0
   if account then
@@ -47,7 +51,7 @@ end
 
 -- Follow the time, and forget what is past.
 local back = math.max(0, bucket.seen - now)
-bucket.seen, bucket.paused = now, math.max(0, bucket.paused - back)
+bucket.seen, bucket.paused, bucket.shared = now, math.max(0, bucket.paused - back), math.max(0, (bucket.shared or 0) - back)
 local count = 0
 for other, caller in pairs(callers) do
   caller.seen, caller.hold = math.max(0, caller.seen - back), math.max(0, caller.hold - back)
@@ -78,14 +82,35 @@ for other, caller in pairs(callers) do
 end
 
 local function answer(taken, number)
-  keep = math.max(1, keep, bucket.paused - now, redis.call('PTTL', KEYS[1]))
+  keep = math.max(1, keep, bucket.paused - now, bucket.shared - now, redis.call('PTTL', KEYS[1]))
   redis.call('SET', KEYS[1], cjson.encode(bucket), 'PX', string.format('%.0f', keep))
-  return { taken, number }
+  return { taken, number, now }
 end
 local function go()
   local left = 4294967295
   for _, window in ipairs(windows) do left = math.min(left, math.max(0, window.max - total(window, now))) end
   return left
+end
+if cost == -2 then
+  local taken_at, amount = tonumber(ARGV[5]), tonumber(ARGV[6])
+  local taker, most = callers[name] or callers[''], 0
+  for _, window in ipairs(windows) do
+    local account = taker and taker.windows[window.key]
+    for at, slice in ipairs(account and account.slices or {}) do
+      if slice[1] == math.floor(taken_at / window.slice) then
+        local undone = math.min(amount, slice[2])
+        slice[2] = slice[2] - undone
+        if slice[2] == 0 then table.remove(account.slices, at) end
+        if account.frame == math.floor(taken_at / window.length) then
+          account.asked = math.max(0, account.asked - undone)
+        end
+        most = math.max(most, undone)
+        break
+      end
+    end
+  end
+  if taker then taker.served = math.max(0, taker.served - most) end
+  return answer(1, 0)
 end
 if cost < 0 then
   bucket.paused = math.max(bucket.paused, now + tonumber(ARGV[5]))
@@ -101,6 +126,10 @@ if never > 0 then return answer(0, never) end
 
 -- The asker, at most a share behind the most served of the others.
 if not callers[name] and count >= tonumber(ARGV[3]) then name = '' end
+if bucket.last ~= name then
+  if bucket.last then bucket.shared = now + 10 * longest end
+  bucket.last = name
+end
 local most, active, share = 0, 1, nil
 for other, caller in pairs(callers) do
   if other ~= name and caller.seen + longest > now then
@@ -124,10 +153,25 @@ for _, window in ipairs(windows) do
   account.frame, account.asked = frame, math.min(account.asked + cost, 1000000000000)
 end
 
+-- Whether what there is is kept for others who may come.
+local function is_kept(window, at)
+  if bucket.shared <= now then return false end
+  local known, lately, half = 1, 0, math.ceil(window.max / 2)
+  for other, caller in pairs(callers) do
+    if other ~= name and caller.seen + window.length > at then known = known + 1 end
+    local account = caller.windows[window.key]
+    for _, slice in ipairs(account and account.slices or {}) do
+      if half_ends(window, slice[1]) > at then lately = lately + slice[2] end
+    end
+  end
+  if used(asker, window, at) + cost <= math.ceil(window.max / math.max(2, known)) then return false end
+  return lately + math.min(cost, half) > half
+end
+
 -- Whether the asker may take under this limit at that time.
 local function allows(window, at, turns)
   local room = window.max - total(window, at) - cost
-  if room < 0 then return false end
+  if room < 0 or is_kept(window, at) then return false end
   local others, least, lump = {}, asker.served, 0
   for other, caller in pairs(callers) do
     if other ~= name and caller.seen + window.length > at then
@@ -176,10 +220,11 @@ for _, window in ipairs(windows) do
       for _, caller in pairs(callers) do
         local account = caller.windows[window.key]
         for _, slice in ipairs(account and account.slices or {}) do
-          local time = ends(window, slice[1])
-          if not known[time] then
-            known[time] = true
-            table.insert(times, time)
+          for _, time in ipairs({ half_ends(window, slice[1]), ends(window, slice[1]) }) do
+            if time > now and not known[time] then
+              known[time] = true
+              table.insert(times, time)
+            end
           end
         end
       end

@@ -4,7 +4,7 @@
 -- Returns 1 if it was kept, else 0.
 local record = redis.call('GET', KEYS[1])
 if not record or string.byte(record, 1) ~= 1 then return 0 end
-if string.sub(record, 2, 9) ~= ARGV[1] or string.sub(record, 18) ~= ARGV[2] then return 0 end
+if string.sub(record, 2, 9) ~= ARGV[1] or string.match(record, '^[^%z]+', 18) ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
 -- The list lives as long as the longest-lived token on it.
 local tokens = redis.call('GET', KEYS[3])

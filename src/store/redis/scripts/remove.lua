@@ -4,7 +4,7 @@
 local record = redis.call('GET', KEYS[1])
 if not record then return 0 end
 if string.byte(record, 1) ~= 1 or #record < 18 then return -1 end
-if string.sub(record, 18) ~= ARGV[1] then return 0 end
+if string.match(record, '^[^%z]+', 18) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[3])
 local tokens = redis.call('GET', KEYS[3])

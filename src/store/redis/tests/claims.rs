@@ -91,7 +91,7 @@ async fn a_record_that_is_removed_and_made_at_the_same_time_is_whole_or_gone() {
 async fn a_record_that_cannot_be_read_is_an_error_and_is_never_overwritten() {
     let server = RedisServer::start();
     let redis = open_at(&server.url()).await;
-    let key = redis.keys.record(&user(1));
+    let key = redis.keys.record(&super::name(1));
     for odd in [&b"\x02newer version, longer than a header"[..], b"", b"\x01short"] {
         plant(&server, &key, odd);
         assert!(matches!(redis.find(&user(1)).await, Err(StoreError::Corrupt(_))));

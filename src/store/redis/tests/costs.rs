@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::{Settings, Topology};
 use super::redis_server::{RedisCluster, RedisServer};
-use super::{chat, open_at, open_with, patient, record, token, user};
+use super::{chat, name, open_at, open_with, patient, record, token, user};
 use crate::broker::ports::{IdentityStore as _, Inserted, TokenCache as _};
 use crate::broker::types::{Scope, ScopeSet, TokenKey};
 use crate::clock::{Clock as _, SystemClock};
@@ -60,12 +60,12 @@ async fn the_list_of_a_users_tokens_lives_as_long_as_the_longest_of_them() {
     assert!(redis.put(&user(1), &chat(), &brief).await.unwrap());
     assert!(redis.put(&user(1), &other, &long).await.unwrap());
     let left = |key: String| server.command::<i64>(&["PTTL", &key]);
-    let (list, longest) = (left(redis.keys.tokens(&user(1))), left(redis.keys.token(&user(1), &other)));
+    let (list, longest) = (left(redis.keys.tokens(&name(1))), left(redis.keys.token(&name(1), &other)));
     assert!(list > 60_000 && (list - longest).abs() < 1000, "{list} {longest}");
     // So a revocation finds all of them.
     redis.advance_generation(&user(1), &record(1).identity).await.unwrap();
-    assert_eq!(left(redis.keys.token(&user(1), &other)), -2);
-    assert_eq!(left(redis.keys.token(&user(1), &chat())), -2);
+    assert_eq!(left(redis.keys.token(&name(1), &other)), -2);
+    assert_eq!(left(redis.keys.token(&name(1), &chat())), -2);
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn revocation_and_removal_leave_no_token_of_the_user_in_redis() {
     assert!(redis.put(&user(1), &hour, &token(1)).await.unwrap());
     assert!(redis.put(&user(1), &hour, &token(1)).await.unwrap());
     assert_eq!((tokens(), lists()), (2, 1));
-    let expiring: i64 = server.command(&["PTTL", &redis.keys.tokens(&user(1))]);
+    let expiring: i64 = server.command(&["PTTL", &redis.keys.tokens(&name(1))]);
     assert!(expiring > 0, "the list of tokens outlives them");
     assert_eq!(redis.advance_generation(&user(1), &record(1).identity).await.unwrap(), Some(1));
     assert_eq!((tokens(), lists()), (0, 0));

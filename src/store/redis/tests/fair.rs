@@ -9,17 +9,32 @@ use proptest::test_runner::TestRunner;
 use super::patient;
 use super::redis_server::RedisServer;
 use super::topologies::simulated;
-use crate::broker::ports::Limit;
+use crate::broker::ports::{Limit, Taken};
 use crate::clock::Clock as _;
 use crate::messaging::ports::FairBudget as _;
 use crate::store::fair::{Bucket, windows};
 
 #[derive(Debug, Clone)]
 enum Step {
-    Take { caller: String, limits: usize, cost: u32 },
-    Pause { ms: u64 },
-    Elapse { ms: u64 },
-    SetBack { ms: u64 },
+    Take {
+        caller: String,
+        limits: usize,
+        cost: u32,
+    },
+    /// Some of an earlier take, or all of it.
+    GiveBack {
+        which: prop::sample::Index,
+        cost: u32,
+    },
+    Pause {
+        ms: u64,
+    },
+    Elapse {
+        ms: u64,
+    },
+    SetBack {
+        ms: u64,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -27,6 +42,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let cost = prop_oneof![5 => 1..3u32, 2 => 3..12u32, 1 => Just(0), 1 => Just(u32::MAX)];
     prop_oneof![
         60 => (caller, 0..4usize, cost).prop_map(|(caller, limits, cost)| Step::Take { caller, limits, cost }),
+        8 => (any::<prop::sample::Index>(), 0..6u32).prop_map(|(which, cost)| Step::GiveBack { which, cost }),
         1 => (0..3000u64).prop_map(|ms| Step::Pause { ms }),
         30 => (0..900u64).prop_map(|ms| Step::Elapse { ms }),
         2 => (0..20_000u64).prop_map(|ms| Step::Elapse { ms }),
@@ -45,14 +61,24 @@ async fn the_script_answers_as_the_arithmetic_does() {
     for round in 0..24 {
         let all = prop::collection::vec(steps(), 1..300).new_tree(&mut runner).unwrap().current();
         let (mut model, bucket) = (Bucket::default(), format!("bucket {round}"));
+        let mut takes = Vec::new();
         for (at, step) in all.iter().enumerate() {
             match step {
                 Step::Take { caller, limits: chosen, cost } => {
                     let limits = &limits[*chosen];
                     let expected = model.take(caller, &windows(limits), *cost, clock.now());
-                    let taken = redis.take_fair(&bucket, caller, limits, *cost).await.unwrap();
-                    assert_eq!(taken, expected, "{:#?}", &all[..=at]);
+                    let take = redis.take_fair(&bucket, caller, limits, *cost).await.unwrap();
+                    assert_eq!((take.taken, take.at), (expected, clock.now()), "{:#?}", &all[..=at]);
+                    if matches!(expected, Taken::Go { .. }) {
+                        takes.push((caller.clone(), limits.clone(), take.at));
+                    }
                 }
+                Step::GiveBack { which, cost } if !takes.is_empty() => {
+                    let (caller, limits, at) = which.get(&takes);
+                    model.give_back(caller, &windows(limits), *cost, *at, clock.now());
+                    redis.give_back(&bucket, caller, limits, *cost, *at).await.unwrap();
+                }
+                Step::GiveBack { .. } => {}
                 Step::Pause { ms } => {
                     model.pause(Duration::from_millis(*ms), clock.now());
                     redis.pause(&bucket, Duration::from_millis(*ms)).await.unwrap();

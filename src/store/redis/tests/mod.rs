@@ -7,6 +7,7 @@ mod fitness;
 mod messaging;
 mod opening;
 mod outage;
+mod sealing;
 mod topologies;
 
 use std::sync::Arc;
@@ -16,12 +17,22 @@ use super::{OpenError, Redis, Settings, start};
 use crate::broker::types::{
     AccessToken, CachedToken, IdentityId, IdentityRecord, KeyId, Scope, ScopeSet, TokenKey, UserId, Validity,
 };
-use crate::clock::{Clock as _, SystemClock, Timestamp};
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::messaging::ports::MessageStores;
 use crate::metrics::Metrics;
 use crate::secret::Secret;
+use crate::store::seal::{Name, Vault};
 
 #[path = "../../../../tests/support/redis_server.rs"]
-mod redis_server;
+pub(crate) mod redis_server;
+
+/// The stores of messaging of a replica whose budgets go by this clock, as all of its fleet must.
+pub(crate) async fn replica_on(url: &str, clock: Arc<dyn Clock>) -> MessageStores {
+    let started = start(&patient(url), Arc::clone(&clock), Metrics::new()).await.unwrap();
+    let mut redis = Arc::into_inner(started).unwrap();
+    redis.budget_clock = Some(clock);
+    super::opened(Arc::new(redis)).messages
+}
 
 /// Settings for tests that are not about time: patient, for the machine may be busy with other tests.
 fn patient(url: &str) -> Settings {
@@ -29,7 +40,11 @@ fn patient(url: &str) -> Settings {
 }
 
 async fn open_with(settings: &Settings) -> Result<Arc<Redis>, OpenError> {
-    start(settings, Arc::new(SystemClock), Metrics::new()).await
+    open_sealed(settings, Vault::plain()).await
+}
+
+async fn open_sealed(settings: &Settings, vault: Vault) -> Result<Arc<Redis>, OpenError> {
+    start(settings, vault, Arc::new(SystemClock), Metrics::new()).await
 }
 
 async fn open_at(url: &str) -> Arc<Redis> {
@@ -38,6 +53,11 @@ async fn open_at(url: &str) -> Arc<Redis> {
 
 fn user(number: usize) -> UserId {
     UserId::parse(&format!("user-{number}")).unwrap()
+}
+
+/// What the user is called in a store without a hash key.
+fn name(number: usize) -> Name {
+    Vault::plain().name(&user(number))
 }
 
 fn record(number: usize) -> IdentityRecord {

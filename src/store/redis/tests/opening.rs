@@ -100,6 +100,22 @@ async fn an_evicting_redis_is_refused_unless_that_is_allowed() {
 }
 
 #[tokio::test]
+async fn a_redis_that_may_evict_records_of_messages_is_refused_where_messages_are_sent() {
+    let server = RedisServer::start_with(&["--maxmemory-policy", "volatile-lru"]);
+    let sending = Settings { keeps_messages: true, ..patient(&server.url()) };
+    let error = refused(&sending).await;
+    assert!(matches!(&error, OpenError::EvictsMessages(_, named) if named == "volatile-lru"), "{error:?}");
+    open_with(&Settings { allow_eviction: true, ..sending.clone() }).await.unwrap();
+    // Also when the policy is changed later.
+    server.command::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    let redis = open_with(&sending).await.unwrap();
+    assert_eq!(redis.check().await, Ok(()));
+    server.command::<()>(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]);
+    redis.memory.forget_policy();
+    assert_eq!(redis.check().await, Err(StoreProblem::EvictsMessages("volatile-ttl".into())));
+}
+
+#[tokio::test]
 async fn a_replica_is_refused() {
     let servers = Sentinel::start();
     assert!(matches!(refused(&patient(&servers.replica.url())).await, OpenError::Replica(_)));

@@ -7,24 +7,33 @@ use tempfile::TempDir;
 
 use super::super::{Redis, Settings, Topology, opened};
 use super::redis_server::{RedisCluster, RedisServer, Sentinel, wait_until};
-use super::{chat, open_with, patient, record, token, user};
+use super::{chat, open_sealed, open_with, patient, record, token, user};
 use crate::broker::ports::{IdentityStore as _, Inserted, TokenCache as _};
 use crate::broker::types::CachedToken;
 use crate::clock::{Clock as _, ManualClock, SystemClock};
 use crate::secret::Secret;
 use crate::store::contract::{Harness, Time, run_all};
+use crate::store::seal::Vault;
 
 /// The same Redis, with fair budgets by a clock that tests move.
 pub(super) async fn simulated(settings: &Settings) -> (Arc<Redis>, Arc<ManualClock>) {
+    simulated_with(settings, Vault::plain()).await
+}
+
+async fn simulated_with(settings: &Settings, vault: Vault) -> (Arc<Redis>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(SystemClock.now()));
-    let mut redis = Arc::into_inner(open_with(settings).await.unwrap()).unwrap();
+    let mut redis = Arc::into_inner(open_sealed(settings, vault).await.unwrap()).unwrap();
     redis.budget_clock = Some(clock.clone());
     (Arc::new(redis), clock)
 }
 
 async fn suite(settings: &Settings, keep: impl Any + Send + Sync) {
-    let redis = open_with(settings).await.unwrap();
-    let (simulated, clock) = simulated(settings).await;
+    suite_with(settings, Vault::plain(), keep).await;
+}
+
+async fn suite_with(settings: &Settings, vault: Vault, keep: impl Any + Send + Sync) {
+    let redis = open_sealed(settings, vault.clone()).await.unwrap();
+    let (simulated, clock) = simulated_with(settings, vault).await;
     run_all(&Harness::new(opened(redis), Time::Real, keep).with_simulated(simulated, clock)).await;
 }
 
@@ -32,6 +41,19 @@ async fn suite(settings: &Settings, keep: impl Any + Send + Sync) {
 async fn the_contract_holds_on_a_single_node() {
     let server = RedisServer::start();
     suite(&patient(&server.url()), server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_contract_holds_on_a_single_node_where_all_is_sealed() {
+    let server = RedisServer::start();
+    suite_with(&patient(&server.url()), Vault::full(), server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_contract_holds_in_a_cluster_where_all_is_sealed() {
+    let cluster = RedisCluster::start();
+    let settings = Settings { topology: Topology::Cluster, ..patient(&cluster.url()) };
+    suite_with(&settings, Vault::full(), cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,7 +190,7 @@ async fn a_cluster_that_moves_a_slot_is_followed() {
     let settings = Settings { topology: Topology::Cluster, ..patient(&cluster.url()) };
     let redis = open_with(&settings).await.unwrap();
     redis.insert_if_absent(&user(0), &record(0)).await.unwrap();
-    let key = redis.keys.record(&user(0));
+    let key = redis.keys.record(&super::name(0));
     let slot: u64 = cluster.nodes[0].command(&["CLUSTER", "KEYSLOT", &key]);
     let slot = slot.to_string();
     let ids: Vec<String> = cluster.nodes.iter().map(|node| node.command(&["CLUSTER", "MYID"])).collect();

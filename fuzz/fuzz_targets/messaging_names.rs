@@ -1,0 +1,5 @@
+//! Fuzzes `acs_broker::messaging::fuzzing::names`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| acs_broker::messaging::fuzzing::names(data));

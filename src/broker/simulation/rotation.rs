@@ -1,0 +1,84 @@
+//! Changing keys, on virtual time: what is replaced, what is served meanwhile, and when it is safe to let a key go.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::world::*;
+use crate::broker::rotation::RotationStatus;
+
+const USERS: usize = 50;
+
+/// Time goes by, and the broker is tended as `app` does it.
+async fn tend(world: &World, broker: usize, seconds: u64) -> RotationStatus {
+    for _ in 0..seconds {
+        world.brokers[broker].tend_rotation(1000).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    world.brokers[broker].rotation()
+}
+
+async fn everybody(world: &World, broker: usize) -> usize {
+    let mut cached = 0;
+    for number in 0..USERS {
+        let wish = chat(&user(&format!("user-{number}")));
+        cached += usize::from(world.brokers[broker].issue_token(caller(), wish).await.unwrap().from_cache);
+    }
+    cached
+}
+
+#[test]
+fn every_token_of_the_old_key_is_replaced_before_it_is_said_to_be_safe() {
+    paused().block_on(async {
+        let world = world(1, 1, 0);
+        assert_eq!(everybody(&world, 0).await, 0);
+        let before = tend(&world, 0, 40).await;
+        assert_eq!((before.tokens_of_other_keys, before.not_yet()), (Some(0), None), "nothing to do");
+        // The time passes that makes tokens older than the change.
+        world.clock.advance(Duration::from_secs(60));
+        world.faults.key.store(1, Ordering::SeqCst);
+        world.faults.others.store(1, Ordering::SeqCst);
+        assert!(world.brokers[0].rotation().not_yet().is_some(), "not looked through since the change");
+        let issued = world.upstream().1;
+        let after = tend(&world, 0, 60).await;
+        assert_eq!((after.tokens_of_other_keys, after.not_yet()), (Some(0), None));
+        assert_eq!((after.reissued, world.upstream().1 - issued), (USERS as u64, USERS as u64));
+        assert_eq!(everybody(&world, 0).await, USERS, "nobody waits for a new one");
+        assert_eq!(world.upstream().1 - issued, USERS as u64);
+    });
+}
+
+#[test]
+fn what_cannot_be_replaced_yet_is_not_safe() {
+    paused().block_on(async {
+        let world = world(1, 1, 0);
+        everybody(&world, 0).await;
+        world.clock.advance(Duration::from_secs(60));
+        world.faults.key.store(1, Ordering::SeqCst);
+        world.faults.others.store(1, Ordering::SeqCst);
+        world.faults.acs_away.store(true, Ordering::SeqCst);
+        let status = tend(&world, 0, 120).await;
+        assert_eq!(status.tokens_of_other_keys, Some(USERS as u64));
+        assert!(status.not_yet().is_some());
+        // They are served meanwhile, and not degraded: their key is alive.
+        assert_eq!(everybody(&world, 0).await, USERS);
+        world.faults.acs_away.store(false, Ordering::SeqCst);
+        assert_eq!(tend(&world, 0, 120).await.not_yet(), None);
+    });
+}
+
+#[test]
+fn a_token_of_a_dead_key_is_not_even_served_when_acs_is_away() {
+    paused().block_on(async {
+        let world = world(1, 1, 0);
+        let alice = user("alice");
+        world.brokers[0].issue_token(caller(), chat(&alice)).await.unwrap();
+        world.faults.key.store(1, Ordering::SeqCst);
+        world.faults.acs_away.store(true, Ordering::SeqCst);
+        world.faults.others.store(1, Ordering::SeqCst);
+        assert!(world.brokers[0].issue_token(caller(), chat(&alice)).await.is_ok(), "of a living key");
+        world.faults.others.store(2, Ordering::SeqCst);
+        let refused = world.brokers[0].issue_token(caller(), chat(&alice)).await.unwrap_err();
+        assert_eq!(refused.reason(), "ACS_UNAVAILABLE");
+        assert_eq!(tend(&world, 0, 60).await.not_yet(), None, "dead tokens hold nothing up");
+    });
+}

@@ -1,0 +1,400 @@
+//! Who is connected: how many, from where, since when; and who has to leave.
+//!
+//! A connection that has not begun yet (TLS and the preface of HTTP/2) costs little and may come from anybody. When too
+//! many of them are waited for, the one that has taken longest goes, if it has had its time: an honest one takes
+//! milliseconds, so a flood of silent ones locks nobody out, and a crowd of honest ones waits its turn. Connections are asked to leave when they are too old, idle for too long, or when the
+//! client certificate they came with is no longer good; from then on it proves nothing. It knows no HTTP.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::tls::Chain;
+use crate::metrics::Metrics;
+
+/// Connections that are waited for at the same time until they have begun.
+pub(super) const MAX_BEGINNING: usize = 512;
+
+/// The time that everybody gets to begin, however many there are.
+pub(super) const GRACE: Duration = Duration::from_millis(500);
+
+/// What the settings say about guests. No age and no idle time mean for ever.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stay {
+    /// Connections of one address.
+    pub(super) most_per_peer: usize,
+    /// How long one may stay, more or less a tenth.
+    pub(super) age: Option<Duration>,
+    /// How long one may stay without a call.
+    pub(super) idle: Option<Duration>,
+}
+
+/// Everybody who is connected to one listener.
+pub(super) struct Guests {
+    stay: Stay,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+    list: Mutex<List>,
+    /// Told when somebody has begun or is gone.
+    fewer: Notify,
+}
+
+#[derive(Default)]
+struct List {
+    next: u64,
+    open: BTreeMap<u64, Arc<Guest>>,
+    /// The numbers of those that have not begun, oldest first.
+    beginning: BTreeSet<u64>,
+    peers: HashMap<IpAddr, usize>,
+}
+
+/// One connection.
+pub(super) struct Guest {
+    leave: CancellationToken,
+    since: Instant,
+    ends: Option<Instant>,
+    began: AtomicU64,
+    ended: AtomicU64,
+    /// How many calls had begun when it was last looked at, and since when there has been none.
+    quiet: Mutex<(u64, Instant)>,
+    chain: OnceLock<Chain>,
+    distrusted: AtomicBool,
+}
+
+/// A connection's place among the guests; free again when dropped.
+pub(super) struct Place {
+    guests: Arc<Guests>,
+    guest: Arc<Guest>,
+    number: u64,
+    peer: IpAddr,
+}
+
+/// A call that runs on a connection.
+pub(super) struct Running(Arc<Guest>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What counts as one address: an IPv6 host has a whole network to choose from.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
+        }
+        other => other,
+    }
+}
+
+impl Guests {
+    pub(super) fn new(stay: Stay, metrics: Metrics, shutdown: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { stay, metrics, shutdown, list: Mutex::default(), fewer: Notify::new() })
+    }
+
+    /// Waits until one more can begin: until somebody has, or has had time enough and is sent away.
+    pub(super) async fn room(&self) {
+        loop {
+            let oldest_ends = {
+                let mut list = lock(&self.list);
+                if list.beginning.len() < MAX_BEGINNING {
+                    return;
+                }
+                let oldest = list.beginning.first().copied();
+                match oldest.and_then(|number| list.open.get(&number)) {
+                    Some(guest) if guest.since.elapsed() < GRACE => guest.since + GRACE,
+                    guest => {
+                        if let Some(guest) = guest {
+                            guest.leave.cancel();
+                            self.metrics.connection_ended("crowded_out");
+                        }
+                        list.beginning.pop_first();
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = self.fewer.notified() => {}
+                () = tokio::time::sleep_until(oldest_ends) => {}
+            }
+        }
+    }
+
+    /// A place for a connection from there; none if that address has enough.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let peer = neighbourhood(address);
+        let mut list = lock(&self.list);
+        let here = list.peers.entry(peer).or_default();
+        if *here >= self.stay.most_per_peer {
+            self.metrics.connection_ended("peer_limit");
+            return None;
+        }
+        *here += 1;
+        let number = list.next;
+        list.next += 1;
+        let now = Instant::now();
+        let guest = Arc::new(Guest {
+            leave: self.shutdown.child_token(),
+            since: now,
+            ends: self.stay.age.map(|age| now + age.mul_f64(rand::random_range(0.9..1.1))),
+            began: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            quiet: Mutex::new((0, now)),
+            chain: OnceLock::new(),
+            distrusted: AtomicBool::new(false),
+        });
+        list.open.insert(number, Arc::clone(&guest));
+        list.beginning.insert(number);
+        self.metrics.connection_opened();
+        Some(Place { guests: Arc::clone(self), guest, number, peer })
+    }
+
+    /// Asks whoever has been here for too long to leave; with `trusts` also whoever it does not trust any more.
+    pub(super) async fn look(&self, trusts: Option<&(dyn Fn(&Chain) -> bool + Send + Sync)>) {
+        let open: Vec<_> = lock(&self.list).open.values().cloned().collect();
+        let now = Instant::now();
+        for (count, guest) in open.iter().enumerate() {
+            // A certificate takes a tenth of a millisecond; others want their turn too.
+            if count % 32 == 31 {
+                tokio::task::yield_now().await;
+            }
+            if guest.leave.is_cancelled() && guest.chain.get().is_none() {
+                continue;
+            }
+            let doubted = trusts.zip(guest.chain.get()).is_some_and(|(trusts, chain)| !trusts(chain));
+            if doubted && !guest.distrusted.swap(true, Ordering::Relaxed) {
+                self.ask_to_leave(guest, "certificate");
+            } else if guest.ends.is_some_and(|ends| ends <= now) {
+                self.ask_to_leave(guest, "age");
+            } else if self.stay.idle.is_some_and(|idle| guest.quiet_for(now) >= idle) {
+                self.ask_to_leave(guest, "idle");
+            }
+        }
+    }
+
+    fn ask_to_leave(&self, guest: &Guest, why: &'static str) {
+        if !guest.leave.is_cancelled() {
+            self.metrics.connection_ended(why);
+            tracing::debug!(why, after = ?guest.since.elapsed(), "a connection is asked to leave");
+            guest.leave.cancel();
+        }
+    }
+
+    /// Says why a connection ended before its time.
+    pub(super) fn note(&self, why: &'static str) {
+        self.metrics.connection_ended(why);
+    }
+}
+
+impl Guest {
+    fn quiet_for(&self, now: Instant) -> Duration {
+        let began = self.began.load(Ordering::Relaxed);
+        let running = began != self.ended.load(Ordering::Relaxed);
+        let mut quiet = lock(&self.quiet);
+        if running || quiet.0 != began {
+            *quiet = (began, now);
+        }
+        now.saturating_duration_since(quiet.1)
+    }
+
+    /// Cancelled when the connection has to end.
+    pub(super) fn leave(&self) -> &CancellationToken {
+        &self.leave
+    }
+
+    /// Whether its certificate is no longer good.
+    pub(super) fn is_distrusted(&self) -> bool {
+        self.distrusted.load(Ordering::Relaxed)
+    }
+
+    /// A call begins; it runs until what is returned is dropped.
+    pub(super) fn call(self: &Arc<Self>) -> Running {
+        self.began.fetch_add(1, Ordering::Relaxed);
+        Running(Arc::clone(self))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Place {
+    pub(super) fn guest(&self) -> &Arc<Guest> {
+        &self.guest
+    }
+
+    /// The connection has begun, with this certificate if any.
+    pub(super) fn begun(&self, chain: Option<Chain>) {
+        if let Some(chain) = chain {
+            // Set once, for a connection begins once.
+            let _ = self.guest.chain.set(chain);
+        }
+        lock(&self.guests.list).beginning.remove(&self.number);
+        self.guests.fewer.notify_one();
+    }
+
+    /// Says why it ended before its time.
+    pub(super) fn note(&self, why: &'static str) {
+        self.guests.note(why);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut list = lock(&self.guests.list);
+        list.open.remove(&self.number);
+        list.beginning.remove(&self.number);
+        if let Some(here) = list.peers.get_mut(&self.peer) {
+            *here -= 1;
+            if *here == 0 {
+                list.peers.remove(&self.peer);
+            }
+        }
+        drop(list);
+        self.guests.fewer.notify_one();
+        self.guests.metrics.connection_closed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn guests(stay: Stay) -> Arc<Guests> {
+        Guests::new(stay, Metrics::new(), CancellationToken::new())
+    }
+
+    const FOR_EVER: Stay = Stay { most_per_peer: usize::MAX, age: None, idle: None };
+
+    fn counted(guests: &Guests, reason: &str) -> bool {
+        guests.metrics.render().contains(&format!("connections_ended_total{{reason=\"{reason}\"}}"))
+    }
+
+    #[tokio::test]
+    async fn an_address_has_so_many_places_and_another_its_own() {
+        let guests = guests(Stay { most_per_peer: 2, ..FOR_EVER });
+        let network = |last: u16| IpAddr::from([0x2001, 0xdb8, 1, 1, last, 0, 0, last]);
+        for (one, other) in [
+            (HERE, IpAddr::from([127, 0, 0, 2])),
+            ("::ffff:10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()),
+            (network(1), "2001:db8:1:2::1".parse().unwrap()),
+        ] {
+            let (first, second) = (guests.admit(one).unwrap(), guests.admit(one).unwrap());
+            assert!(guests.admit(one).is_none() && guests.admit(other).is_some());
+            drop(first);
+            assert!(guests.admit(one).is_some());
+            drop(second);
+        }
+        let full = (guests.admit(network(7)), guests.admit(network(8)));
+        assert!(guests.admit(network(9)).is_none(), "a host has a network of addresses");
+        drop(full);
+        assert!(lock(&guests.list).peers.is_empty() && lock(&guests.list).open.is_empty());
+        assert!(counted(&guests, "peer_limit"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_too_many_that_begin_the_oldest_goes_when_it_has_had_its_time() {
+        let guests = guests(FOR_EVER);
+        let begun = guests.admit(HERE).unwrap();
+        begun.begun(None);
+        let mut beginning = Vec::new();
+        let start = Instant::now();
+        for _ in 0..MAX_BEGINNING {
+            guests.room().await;
+            beginning.push(guests.admit(HERE).unwrap());
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO, "there is room");
+        let left = |places: &[Place]| places.iter().filter(|place| place.guest.leave.is_cancelled()).count();
+        for _ in 0..3 {
+            guests.room().await;
+            beginning.push(guests.admit(HERE).unwrap());
+        }
+        assert!((GRACE..GRACE * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
+        assert_eq!((left(&beginning), left(&beginning[..3])), (3, 3));
+        assert!(!begun.guest.leave.is_cancelled());
+        // The others came at the same time and go as soon as somebody wants their place.
+        guests.room().await;
+        assert_eq!(left(&beginning), 4);
+        drop(beginning);
+        assert!(lock(&guests.list).beginning.is_empty());
+        assert!(counted(&guests, "crowded_out"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_of_honest_ones_waits_its_turn() {
+        let guests = guests(FOR_EVER);
+        let beginning: Vec<_> = (0..MAX_BEGINNING).map(|_| guests.admit(HERE).unwrap()).collect();
+        let waiting = tokio::spawn({
+            let guests = guests.clone();
+            async move { guests.room().await }
+        });
+        tokio::time::sleep(GRACE / 2).await;
+        assert!(!waiting.is_finished());
+        beginning[100].begun(None);
+        tokio::time::timeout(GRACE / 10, waiting).await.expect("somebody has begun").unwrap();
+        assert!(!counted(&guests, "crowded_out"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn age_ends_a_stay_more_or_less_a_tenth_after_its_time() {
+        let guests = guests(Stay { age: Some(Duration::from_secs(1000)), ..FOR_EVER });
+        let places: Vec<_> = (0..100).map(|_| guests.admit(HERE).unwrap()).collect();
+        let left = || places.iter().filter(|place| place.guest.leave.is_cancelled()).count();
+        tokio::time::advance(Duration::from_secs(899)).await;
+        guests.look(None).await;
+        assert_eq!(left(), 0);
+        tokio::time::advance(Duration::from_secs(101)).await;
+        guests.look(None).await;
+        assert!((1..100).contains(&left()), "{} of 100: not all at once", left());
+        tokio::time::advance(Duration::from_secs(101)).await;
+        guests.look(None).await;
+        assert_eq!(left(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_is_without_a_call_not_without_an_end_of_one() {
+        let guests = guests(Stay { idle: Some(Duration::from_secs(60)), ..FOR_EVER });
+        let (idle, long, busy) =
+            (guests.admit(HERE).unwrap(), guests.admit(HERE).unwrap(), guests.admit(HERE).unwrap());
+        let call = long.guest.call();
+        for _ in 0..10 {
+            drop(busy.guest.call());
+            tokio::time::advance(Duration::from_secs(59)).await;
+            guests.look(None).await;
+        }
+        let left = |place: &Place| place.guest.leave.is_cancelled();
+        assert_eq!((left(&idle), left(&long), left(&busy)), (true, false, false));
+        drop(call);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        guests.look(None).await;
+        assert!(!left(&long), "idle since its call was last seen to run");
+        tokio::time::advance(Duration::from_secs(61)).await;
+        guests.look(None).await;
+        assert!(left(&long) && left(&busy));
+    }
+
+    #[tokio::test]
+    async fn whose_certificate_is_no_longer_good_is_distrusted_and_leaves() {
+        let guests = guests(FOR_EVER);
+        let chain = |byte: u8| -> Chain { Arc::from([vec![byte].into()]) };
+        let (good, bad, none) =
+            (guests.admit(HERE).unwrap(), guests.admit(HERE).unwrap(), guests.admit(HERE).unwrap());
+        good.begun(Some(chain(1)));
+        bad.begun(Some(chain(2)));
+        none.begun(None);
+        guests.look(None).await;
+        assert!(!bad.guest.is_distrusted(), "nobody judged");
+        guests.look(Some(&|chain: &Chain| chain.first().is_some_and(|leaf| leaf.as_ref() == [1]))).await;
+        let state = |place: &Place| (place.guest.is_distrusted(), place.guest.leave.is_cancelled());
+        assert_eq!((state(&good), state(&bad), state(&none)), ((false, false), (true, true), (false, false)));
+    }
+}
