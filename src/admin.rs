@@ -41,7 +41,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// One reason for not being ready, or one thing worth knowing although ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// A stable word: `starting`, `draining`, `store`, `acs_credential`, `acs_key`.
+    /// A stable word: `starting`, `draining`, `store`, `audit`, `acs_credential`, `acs_key`.
     pub code: &'static str,
     /// For people.
     pub message: String,
@@ -64,6 +64,8 @@ struct Facts {
     started: bool,
     draining: bool,
     store: Option<String>,
+    audit: Option<String>,
+    audit_closes: bool,
     credential: Option<Reason>,
 }
 
@@ -78,7 +80,12 @@ impl Facts {
         because(self.draining, "draining", "the process was asked to stop and finishes what it began");
         because(!self.started && !self.draining, "starting", "the process has not finished starting");
         because(self.store.is_some(), "store", self.store.as_deref().unwrap_or_default());
-        let notes = self.credential.iter().cloned().collect();
+        let audit = self.audit.as_deref().unwrap_or_default();
+        because(self.audit.is_some() && self.audit_closes, "audit", audit);
+        let mut notes: Vec<_> = self.credential.iter().cloned().collect();
+        if self.audit.is_some() && !self.audit_closes {
+            notes.push(Reason { code: "audit", message: audit.into() });
+        }
         Report { ready: reasons.is_empty(), reasons, notes }
     }
 }
@@ -114,6 +121,11 @@ impl Readiness {
     /// What is wrong with the store, if anything.
     pub fn store(&self, problem: Option<String>) {
         self.change(|facts| facts.store = problem);
+    }
+
+    /// Why audit records cannot be written, if they cannot, and whether calls are refused meanwhile.
+    pub fn audit(&self, problem: Option<String>, closes: bool) {
+        self.change(|facts| (facts.audit, facts.audit_closes) = (problem, closes));
     }
 
     /// What is wrong with the broker's credential towards ACS, if anything.

@@ -19,6 +19,7 @@ pub mod broker;
 pub mod messaging;
 
 pub mod acs;
+pub mod audit;
 pub mod auth;
 #[cfg(feature = "emulator")]
 pub mod emulator;

@@ -114,6 +114,10 @@ pub struct Metrics {
     bearer_tokens: Family<OutcomeLabels, Counter>,
     jwks_fetches: Family<OutcomeLabels, Counter>,
     jwks_failing: Gauge,
+    audit_records: Counter,
+    audit_lost: Counter,
+    audit_available: Gauge,
+    audit_sequence: Gauge,
 }
 
 impl Default for Metrics {
@@ -268,6 +272,23 @@ impl Metrics {
             "Sources of issuers' keys that could not be fetched the last time; page somebody within a day",
             jwks_failing.clone(),
         );
+        let audit_records = Counter::default();
+        own.register("audit_records", "Audit records written", audit_records.clone());
+        let audit_lost = Counter::default();
+        own.register(
+            "audit_lost",
+            "Audit records that were lost because they could not be written; page somebody",
+            audit_lost.clone(),
+        );
+        let audit_available = Gauge::default();
+        own.register(
+            "audit_available",
+            "1 while audit records can be written or none are wanted, else 0; page somebody",
+            audit_available.clone(),
+        );
+        audit_available.set(1);
+        let audit_sequence = Gauge::default();
+        own.register("audit_sequence", "The number of the last audit record written", audit_sequence.clone());
         Self {
             registry: Arc::new(registry),
             rpcs,
@@ -294,6 +315,10 @@ impl Metrics {
             bearer_tokens,
             jwks_fetches,
             jwks_failing,
+            audit_records,
+            audit_lost,
+            audit_available,
+            audit_sequence,
         }
     }
 
@@ -398,6 +423,22 @@ impl Metrics {
     /// Event Grid brought an event.
     pub fn webhook_event(&self, kind: &'static str, outcome: &'static str) {
         self.webhook_events.get_or_create(&EventLabels { kind, outcome }).inc();
+    }
+
+    /// Audit records were written; the last has this number.
+    pub fn audit_written(&self, records: u64, last: u64) {
+        self.audit_records.inc_by(records);
+        self.audit_sequence.set(i64::try_from(last).unwrap_or(i64::MAX));
+    }
+
+    /// Audit records were lost.
+    pub fn audit_lost(&self, records: u64) {
+        self.audit_lost.inc_by(records);
+    }
+
+    /// Whether audit records can be written.
+    pub fn audit_available(&self, yes: bool) {
+        self.audit_available.set(i64::from(yes));
     }
 
     /// Files were read again, or could not be used.

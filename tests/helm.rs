@@ -275,6 +275,7 @@ const DECIDED_BY_THE_CHART: &[&str] = &[
     "acs.connection_string",
     "acs.connection_string_file",
     "admin.address",
+    "audit.key",
     "auth.allow_off_loopback",
     "auth.mode",
     "auth.policy_file",

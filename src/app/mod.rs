@@ -4,6 +4,7 @@
 //! stop come from outside, so that tests run a whole server in their own process.
 
 mod access;
+mod audited;
 pub(crate) mod credential;
 #[cfg(feature = "emulator")]
 pub mod dev;
@@ -19,9 +20,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::audited::Audited;
 use self::upstream::Upstream;
 use crate::acs;
 use crate::admin::{self, Readiness};
+use crate::audit::{self, Audit};
 use crate::auth::Gate;
 use crate::auth::policy::BadPolicy;
 use crate::auth::shadow::Shadow;
@@ -75,6 +78,9 @@ pub enum StartError {
     /// The client of ACS cannot be set up.
     #[error(transparent)]
     Acs(#[from] acs::BuildError),
+    /// The audit cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] store::OpenError),
@@ -189,6 +195,7 @@ pub struct App {
     shadow: Option<Arc<Shadow>>,
     metrics: Metrics,
     readiness: Readiness,
+    audit: Audit,
 }
 
 impl App {
@@ -197,6 +204,7 @@ impl App {
         // One provider of cryptography for all; a second call finds it in place.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let metrics = Metrics::new();
+        let audit = Audit::open(&config.audit, Arc::clone(&clock), metrics.clone())?;
         let access = access::build(&config.auth, &clock, &metrics)?;
         let tls = grpc::Tls::open(&config.server.tls).map_err(|(key, what)| StartError::Tls { key, what })?;
         let tls = tls.map(Arc::new);
@@ -214,26 +222,30 @@ impl App {
             Arc::clone(&clock),
             metrics.clone(),
         ));
+        let audited = Arc::new(Audited::new(Arc::clone(&upstream), audit.clone()));
         let tasks = TaskTracker::new();
         let messaging = Messaging::new(
             config.messages.clone(),
             messages,
-            Arc::clone(&upstream) as _,
-            Arc::clone(&upstream) as _,
+            Arc::clone(&audited) as _,
+            Arc::clone(&audited) as _,
             Arc::clone(&clock),
             metrics.clone(),
             tasks.clone(),
         );
         let broker = Broker::new(
             config.tokens.clone(),
-            Arc::clone(&upstream) as _,
+            Arc::clone(&audited) as _,
             stores.clone(),
             Arc::clone(&clock),
             metrics.clone(),
         );
-        let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), Arc::clone(&upstream) as _);
+        let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), Arc::clone(&audited) as _);
         let manner = credential::Manner::of(&config.acs);
         reloadables.extend(credential::Keys::of(&config.acs, &upstream));
+        // Rules and keys that are read again leave a record.
+        let reloadables =
+            reloadables.into_iter().map(|thing| Arc::new(Audited::new(thing, audit.clone())) as _).collect();
         Ok(Self {
             broker,
             messaging,
@@ -251,6 +263,7 @@ impl App {
             tls,
             metrics,
             readiness: Readiness::new(),
+            audit,
         })
     }
 
@@ -300,6 +313,7 @@ impl App {
             shadow,
             metrics,
             readiness,
+            audit,
         } = self;
         // Only the core holds the store from here on.
         drop(stores);
@@ -320,6 +334,7 @@ impl App {
         ));
         let watch = tokio::spawn(readiness::watch(
             broker.clone(),
+            audit.clone(),
             readiness.clone(),
             health.clone(),
             watching.clone(),
@@ -362,7 +377,12 @@ impl App {
         let serving = grpc::serve(
             Doors { api: listeners.grpc, tls, probes: listeners.probe },
             &server,
-            Cores { broker: broker.clone(), messaging: Some(messaging), chat: Some(chat) },
+            Cores {
+                broker: broker.clone(),
+                messaging: Some(messaging),
+                chat: Some(chat),
+                audit: audit.clone(),
+            },
             gate,
             metrics,
             health,
@@ -393,6 +413,9 @@ impl App {
             tracing::warn!(
                 "background work was cut off; what it would have saved is done again on the next call"
             );
+        }
+        if !audit.stop(BACKGROUND_WITHIN).await {
+            tracing::error!("audit records were not written before the end");
         }
         admin_stop.cancel();
         for task in [admin, watch, draining] {

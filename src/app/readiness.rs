@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
+use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::broker::ports::StoreProblem;
 use crate::grpc::Health;
@@ -45,7 +46,13 @@ impl Judgement {
 }
 
 /// Watches until `shutdown`.
-pub(super) async fn watch(broker: Broker, readiness: Readiness, health: Health, shutdown: CancellationToken) {
+pub(super) async fn watch(
+    broker: Broker,
+    audit: Audit,
+    readiness: Readiness,
+    health: Health,
+    shutdown: CancellationToken,
+) {
     let mut judgement = Judgement::default();
     let mut told = None;
     loop {
@@ -60,6 +67,7 @@ pub(super) async fn watch(broker: Broker, readiness: Readiness, health: Health, 
             }
         }
         readiness.store(problem.as_ref().map(ToString::to_string));
+        readiness.audit(audit.problem(), audit.is_fail_closed());
         readiness.started();
         health.set_serving(readiness.report().ready);
         told = Some(problem);

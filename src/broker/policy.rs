@@ -339,14 +339,15 @@ impl Permissions {
         self.is_shadow() || self.rules.users.holds(user.as_str())
     }
 
-    /// Counts a call; else how long to wait for the next one that is allowed.
-    pub fn count(&self, caller: &str, rpc: Rpc, now: Instant) -> Result<(), Duration> {
+    /// Counts a call; else how long to wait for the next one that is allowed. False if it is one too many where refusals
+    /// are only noted.
+    pub fn count(&self, caller: &str, rpc: Rpc, now: Instant) -> Result<bool, Duration> {
         for quota in self.quotas.iter().filter(|quota| quota.covers(rpc)) {
             if let Err(wait) = quota.take(now) {
-                return self.refuse(caller, rpc, Missing::Quota).map_err(|_| wait);
+                return self.refuse(caller, rpc, Missing::Quota).map(|()| false).map_err(|_| wait);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

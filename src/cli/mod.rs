@@ -3,6 +3,7 @@
 //! Each group of commands has a file. They get their streams and the environment handed in, so that tests run them in
 //! process; only [`main`] touches the process itself. Nothing here decides about identities or tokens.
 
+mod audit;
 mod chat;
 mod check;
 mod delivery;
@@ -57,6 +58,9 @@ enum Command {
     Emulator(dev::Emulator),
     /// Check the settings and print them, secrets masked. Starts nothing.
     CheckConfig(check::CheckConfig),
+    /// Check audit files, and find somebody in them.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Look at everything a broker needs (credential, clock, store) and say what to do about what is wrong.
     Doctor(doctor::Doctor),
     /// Ask a running broker whether the ACS key that is not in use may be regenerated. Exit code 0 or 4.
@@ -114,6 +118,7 @@ fn run(
         }
     };
     let as_json = match &cli.command {
+        Command::Audit(command) => command.json(),
         Command::Token(command) => command.remote().json,
         Command::Identity(command) => command.remote().json,
         Command::Sms(command) => command.remote().json,
@@ -129,6 +134,7 @@ fn run(
         #[cfg(feature = "emulator")]
         Command::Emulator(command) => command.run(environment, io),
         Command::CheckConfig(command) => command.run(environment, io),
+        Command::Audit(command) => command.run(io),
         Command::Healthcheck(command) => command.run(environment, io),
         Command::Doctor(command) => command.run(environment, io),
         Command::Rotation(command) => command.run(environment, io),

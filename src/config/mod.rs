@@ -26,9 +26,10 @@ use self::layers::Layers;
 pub use self::problem::{Problem, Problems, Source};
 use self::rules::RULES;
 use self::secrets::Secrets;
+pub use self::secrets::read as read_secret;
 #[cfg(feature = "emulator")]
 use crate::emulator;
-use crate::{acs, admin, auth, broker, grpc, messaging, store, telemetry, webhook};
+use crate::{acs, admin, audit, auth, broker, grpc, messaging, store, telemetry, webhook};
 
 /// The variable that Azure samples use for the connection string.
 pub const AZURE_VARIABLE: &str = "COMMUNICATION_SERVICES_CONNECTION_STRING";
@@ -101,6 +102,8 @@ pub struct Config {
     pub messages: messaging::Settings,
     /// `[webhook]`.
     pub webhook: webhook::Settings,
+    /// `[audit]`.
+    pub audit: audit::Settings,
     /// `[telemetry]`.
     pub telemetry: telemetry::Settings,
     /// `[emulator]`.
@@ -169,7 +172,7 @@ fn compose(
         (section(layers, "server"), section(layers, "admin"), section(layers, "auth"));
     let (acs, tokens, store) = (section(layers, "acs"), section(layers, "tokens"), section(layers, "store"));
     let (messages, webhook) = (section(layers, "messages"), section(layers, "webhook"));
-    let telemetry = section(layers, "telemetry");
+    let (audit, telemetry) = (section(layers, "audit"), section(layers, "telemetry"));
     #[cfg(feature = "emulator")]
     let emulator = section(layers, "emulator");
     let mut config = Config {
@@ -181,6 +184,7 @@ fn compose(
         store: store?,
         messages: messages?,
         webhook: webhook?,
+        audit: audit?,
         telemetry: telemetry?,
         #[cfg(feature = "emulator")]
         emulator: emulator?,
@@ -206,6 +210,7 @@ fn compose(
         .iter()
         .any(|senders| !senders.trim().is_empty());
     config.webhook.secret = secrets.get("webhook.secret");
+    config.audit.key = secrets.get("audit.key");
     report(layers, secrets, "server", config.server.problems());
     report(layers, secrets, "server", grpc::Tls::open(&config.server.tls).err().into_iter().collect());
     report(layers, secrets, "auth.mesh", config.auth.mesh.problems());
@@ -214,6 +219,7 @@ fn compose(
     if purpose != Purpose::Emulator {
         report(layers, secrets, "messages", config.messages.problems());
         report(layers, secrets, "webhook", config.webhook.problems());
+        report(layers, secrets, "audit", config.audit.problems());
         if config.messages.hold <= config.acs.timeout && !layers.has_problem("messages.hold") {
             let what = "must be longer than acs.timeout, or another replica sends what one is still sending";
             layers.problem("messages.hold", what);

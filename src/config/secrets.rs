@@ -81,8 +81,8 @@ fn resolve(layers: &mut Layers, key: &'static str) -> (Secret, bool) {
     }
 }
 
-/// The content of a secret file less one trailing line end.
-fn read(path: &Path) -> Result<Secret, String> {
+/// The content of a secret file less one trailing line end; or what is wrong with the setting that names it.
+pub fn read(path: &Path) -> Result<Secret, String> {
     let cannot = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "names a file that does not exist; it must hold a path".to_owned(),
         std::io::ErrorKind::PermissionDenied => "names a file that this user may not read".to_owned(),

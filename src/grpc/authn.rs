@@ -28,7 +28,8 @@ pub(crate) async fn admit<B>(
     };
     // Without one there is no such method, which is told only to those who are known.
     if let Some(rpc) = method.rpc {
-        let permit = Permit::enter(gate, &credentials, caller, rpc).await?;
+        let trail = request.extensions().get();
+        let permit = Permit::enter(gate, &credentials, caller, rpc, trail).await?;
         request.extensions_mut().insert(permit);
     }
     Ok(())

@@ -7,7 +7,8 @@ use super::convert::chat::Wanted;
 use super::permit::Permit;
 use super::proto::v1;
 use super::proto::v1::chat_service_server::ChatService;
-use super::status;
+use super::{status, trail};
+use crate::audit::Whom;
 use crate::messaging::chat::Chat;
 
 /// ChatService over the core.
@@ -28,11 +29,15 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::CreateChatThreadRequest>,
     ) -> Result<Response<v1::CreateChatThreadResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let (actor, wish) = convert::create(request.into_inner()).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), "");
+        trail.subjects(Whom::User, wish.participants.iter().map(|one| one.user.as_str()));
         let about = wish.participants.iter().map(|one| &one.user);
         let caller = permit.chat(actor.as_ref(), about).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         let created = self.chat.create_thread(caller, actor, wish).await.map_err(status::of)?;
+        trail.subject(Whom::Thread, &created.thread.id).effect("chat_thread_created", 1);
         Ok(Response::new(convert::created(created)))
     }
 
@@ -40,10 +45,12 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::GetChatThreadRequest>,
     ) -> Result<Response<v1::GetChatThreadResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let v1::GetChatThreadRequest { acting_user_id, thread_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread_id);
         let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         let thread = self.chat.thread(caller, actor, &thread_id).await.map_err(status::of)?;
         Ok(Response::new(v1::GetChatThreadResponse { thread: Some(convert::thread(thread)) }))
     }
@@ -52,7 +59,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListChatThreadsRequest>,
     ) -> Result<Response<v1::ListChatThreadsResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "threads",
@@ -63,7 +70,9 @@ impl ChatService for Chats {
             start_time: wanted.start_time,
         })
         .map_err(status::of)?;
+        trail::about_chat(&trail, wish.actor.as_ref(), "");
         let caller = permit.chat(wish.actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         let page = self.chat.threads(caller, wish.actor.clone(), wish.range.clone()).await;
         let page = page.map_err(status::of)?;
         let next_page_token = wish.next(&page);
@@ -75,10 +84,13 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::UpdateChatThreadRequest>,
     ) -> Result<Response<v1::UpdateChatThreadResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let (actor, wish) = convert::update_thread(request.into_inner()).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &wish.thread);
         let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         self.chat.update_thread(caller, actor, wish).await.map_err(status::of)?;
+        trail.effect("chat_thread_updated", 1);
         Ok(Response::new(v1::UpdateChatThreadResponse {}))
     }
 
@@ -86,11 +98,14 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::DeleteChatThreadRequest>,
     ) -> Result<Response<v1::DeleteChatThreadResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let v1::DeleteChatThreadRequest { acting_user_id, thread_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread_id);
         let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         self.chat.delete_thread(caller, actor, &thread_id).await.map_err(status::of)?;
+        trail.effect("chat_thread_deleted", 1);
         Ok(Response::new(v1::DeleteChatThreadResponse {}))
     }
 
@@ -98,12 +113,17 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::AddChatParticipantsRequest>,
     ) -> Result<Response<v1::AddChatParticipantsResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let (actor, thread, participants) = convert::add(request.into_inner()).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread);
+        trail.subjects(Whom::User, participants.iter().map(|one| one.user.as_str()));
         let about = participants.iter().map(|one| &one.user);
         let caller = permit.chat(actor.as_ref(), about).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
+        let wanted = participants.len();
         let refused = self.chat.add_participants(caller, actor, &thread, participants).await;
-        let refused = refused.map_err(status::of)?.into_iter().map(convert::refused).collect();
+        let refused: Vec<_> = refused.map_err(status::of)?.into_iter().map(convert::refused).collect();
+        trail.effect("chat_participants_added", wanted.saturating_sub(refused.len()));
         Ok(Response::new(v1::AddChatParticipantsResponse { refused }))
     }
 
@@ -111,7 +131,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListChatParticipantsRequest>,
     ) -> Result<Response<v1::ListChatParticipantsResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "participants",
@@ -122,7 +142,9 @@ impl ChatService for Chats {
             start_time: None,
         })
         .map_err(status::of)?;
+        trail::about_chat(&trail, wish.actor.as_ref(), &wanted.thread_id);
         let caller = permit.chat(wish.actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         let page =
             self.chat.participants(caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
         let page = page.map_err(status::of)?;
@@ -135,11 +157,15 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::RemoveChatParticipantRequest>,
     ) -> Result<Response<v1::RemoveChatParticipantResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let v1::RemoveChatParticipantRequest { acting_user_id, thread_id, user_id } = request.into_inner();
         let (actor, removed) = convert::remove(&acting_user_id, &user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread_id);
+        trail.subject(Whom::User, removed.as_str());
         let caller = permit.chat(actor.as_ref(), [&removed]).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         self.chat.remove_participant(caller, actor, &thread_id, removed).await.map_err(status::of)?;
+        trail.effect("chat_participant_removed", 1);
         Ok(Response::new(v1::RemoveChatParticipantResponse {}))
     }
 
@@ -147,10 +173,13 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::SendChatMessageRequest>,
     ) -> Result<Response<v1::SendChatMessageResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let (actor, wish) = convert::send(request.into_inner()).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &wish.thread);
         let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         let message_id = self.chat.send_message(caller, actor, wish).await.map_err(status::of)?;
+        trail.effect("chat_message_sent", 1);
         Ok(Response::new(v1::SendChatMessageResponse { message_id }))
     }
 
@@ -158,10 +187,12 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::GetChatMessageRequest>,
     ) -> Result<Response<v1::GetChatMessageResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let wanted = request.into_inner();
         let wish = convert::message_wanted(&wanted).map_err(status::of)?;
+        trail::about_chat(&trail, wish.actor.as_ref(), &wanted.thread_id);
         let caller = permit.chat(wish.actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         let message = match wish.request {
             Some(request) => {
                 self.chat.message_of_request(caller, wish.actor, &wanted.thread_id, request).await
@@ -176,7 +207,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListChatMessagesRequest>,
     ) -> Result<Response<v1::ListChatMessagesResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "messages",
@@ -187,7 +218,9 @@ impl ChatService for Chats {
             start_time: wanted.start_time,
         })
         .map_err(status::of)?;
+        trail::about_chat(&trail, wish.actor.as_ref(), &wanted.thread_id);
         let caller = permit.chat(wish.actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         let page =
             self.chat.messages(caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
         let page = page.map_err(status::of)?;
@@ -200,10 +233,13 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::UpdateChatMessageRequest>,
     ) -> Result<Response<v1::UpdateChatMessageResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let (actor, wish) = convert::update_message(request.into_inner()).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &wish.thread);
         let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         self.chat.update_message(caller, actor, wish).await.map_err(status::of)?;
+        trail.effect("chat_message_updated", 1);
         Ok(Response::new(v1::UpdateChatMessageResponse {}))
     }
 
@@ -211,11 +247,14 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::DeleteChatMessageRequest>,
     ) -> Result<Response<v1::DeleteChatMessageResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let v1::DeleteChatMessageRequest { acting_user_id, thread_id, message_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread_id);
         let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         self.chat.delete_message(caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
+        trail.effect("chat_message_deleted", 1);
         Ok(Response::new(v1::DeleteChatMessageResponse {}))
     }
 
@@ -223,11 +262,14 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::SendReadReceiptRequest>,
     ) -> Result<Response<v1::SendReadReceiptResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let v1::SendReadReceiptRequest { acting_user_id, thread_id, message_id } = request.into_inner();
         let actor = convert::actor(&acting_user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &thread_id);
         let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         self.chat.send_read_receipt(caller, actor, &thread_id, &message_id).await.map_err(status::of)?;
+        trail.effect("chat_read_receipt_sent", 1);
         Ok(Response::new(v1::SendReadReceiptResponse {}))
     }
 
@@ -235,7 +277,7 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::ListReadReceiptsRequest>,
     ) -> Result<Response<v1::ListReadReceiptsResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let wanted = request.into_inner();
         let wish = convert::page(Wanted {
             list: "receipts",
@@ -246,7 +288,9 @@ impl ChatService for Chats {
             start_time: None,
         })
         .map_err(status::of)?;
+        trail::about_chat(&trail, wish.actor.as_ref(), &wanted.thread_id);
         let caller = permit.chat(wish.actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         let page =
             self.chat.read_receipts(caller, wish.actor.clone(), &wanted.thread_id, wish.range.clone()).await;
         let page = page.map_err(status::of)?;
@@ -259,12 +303,15 @@ impl ChatService for Chats {
         &self,
         request: Request<v1::SendTypingNotificationRequest>,
     ) -> Result<Response<v1::SendTypingNotificationResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let wanted = request.into_inner();
         let actor = convert::actor(&wanted.acting_user_id).map_err(status::of)?;
+        trail::about_chat(&trail, actor.as_ref(), &wanted.thread_id);
         let caller = permit.chat(actor.as_ref(), []).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         let name = &wanted.sender_display_name;
         self.chat.send_typing(caller, actor, &wanted.thread_id, name).await.map_err(status::of)?;
+        trail.effect("chat_typing_shown", 1);
         Ok(Response::new(v1::SendTypingNotificationResponse {}))
     }
 }

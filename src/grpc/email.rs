@@ -10,8 +10,10 @@ use super::observe::budget;
 use super::permit::Permit;
 use super::proto::v1;
 use super::proto::v1::email_service_server::EmailService;
-use super::status;
+use super::{status, trail};
+use crate::audit::Whom;
 use crate::messaging::Messaging;
+use crate::messaging::types::EmailAddress;
 
 /// EmailService over the core.
 pub(crate) struct Emails {
@@ -32,11 +34,17 @@ impl EmailService for Emails {
         &self,
         request: Request<v1::SendEmailRequest>,
     ) -> Result<Response<v1::SendEmailResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let wish = convert::send(request.into_inner()).map_err(status::of)?;
         let sender = wish.from.as_deref().or_else(|| self.messaging.default_email_sender());
+        trail.subjects(Whom::Sender, sender);
+        for list in [&wish.to, &wish.cc, &wish.bcc] {
+            trail.subjects(Whom::Recipient, list.iter().map(EmailAddress::address));
+        }
         let caller = permit.email_from(sender).map_err(status::of)?;
+        trail::admitted(&trail, caller).await?;
         let report = self.messaging.send_email(caller, wish).await.map_err(status::of)?;
+        trail::sent(&trail, &report.outcomes, ["mail_accepted", "mail_refused", "mail_unknown"]);
         Ok(Response::new(convert::sent(report)))
     }
 
@@ -44,11 +52,12 @@ impl EmailService for Emails {
         &self,
         request: Request<v1::GetEmailRequest>,
     ) -> Result<Response<v1::GetEmailResponse>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         // The core ends its wait early enough for the answer to be in time.
         let deadline =
             Instant::now() + budget(request.metadata().as_ref().get("grpc-timeout"), self.default_deadline);
         let (name, wait) = convert::name(request.into_inner()).map_err(status::of)?;
+        trail::admitted(&trail, permit.own()).await?;
         let until = wait.then_some(deadline);
         let report = self.messaging.get_email(permit.own(), name, until).await.map_err(status::of)?;
         Ok(Response::new(convert::found(report)))

@@ -23,6 +23,8 @@ use super::proto::v1::WatchEventsResponse;
 use super::proto::v1::event_service_server::EventService;
 use super::proto::v1::watch_events_response::Event as Told;
 use super::status::{self, Failure, Refusal};
+use super::trail;
+use crate::audit::Trail;
 use crate::broker::Broker;
 use crate::broker::error::Error;
 use crate::broker::types::IdentityId;
@@ -73,17 +75,21 @@ impl EventService for Events {
         &self,
         request: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Answers>, Status> {
-        let permit = Permit::of(&request)?;
+        let (permit, trail) = (Permit::of(&request)?, trail::of(&request)?);
         let (from, kinds) = convert::watch(request.get_ref()).map_err(status::of)?;
         let seat = Arc::clone(&self.seats).try_acquire_owned();
         let seat = seat.map_err(|_| status::of(Refusal::Overloaded))?;
+        let sight = permit.events();
+        trail::admitted(&trail, sight.caller()).await?;
         let request_id = request.extensions().get::<RequestId>().cloned();
         let watch = self.messaging.watch(from, kinds).await.map_err(status::of)?;
         let (events, taken) = mpsc::channel(READY);
         let end = Arc::new(OnceLock::new());
         let teller = Teller {
             broker: self.broker.clone(),
-            sight: permit.events(),
+            sight,
+            trail,
+            told: 0,
             names: HashMap::new(),
             events,
             stopping: self.stopping.clone(),
@@ -121,6 +127,8 @@ async fn tell_to_the_end(watch: Watch, mut teller: Teller, end: Arc<OnceLock<Fai
         );
         let _ = end.set(failure);
     }
+    // The call's own record was made when the stream began.
+    teller.trail.did("events_told", teller.told, &[]);
     // The teller goes, and with it the queue's end: only now the reason is looked for.
 }
 
@@ -128,6 +136,9 @@ async fn tell_to_the_end(watch: Watch, mut teller: Teller, end: Arc<OnceLock<Fai
 struct Teller {
     broker: Broker,
     sight: Sight,
+    trail: Trail,
+    /// Events told so far.
+    told: u32,
     /// User ids by ACS identity; an identity belongs to one user for ever.
     names: HashMap<String, String>,
     events: mpsc::Sender<WatchEventsResponse>,
@@ -165,7 +176,7 @@ impl Teller {
                     () = self.stopping.cancelled() => return Err(Refusal::Stopping.into()),
                 };
                 match sent {
-                    Ok(()) => {}
+                    Ok(()) => self.told = self.told.saturating_add(1),
                     Err(SendTimeoutError::Closed(_)) => return Ok(()),
                     Err(SendTimeoutError::Timeout(_)) => return Err(Refusal::WatcherTooSlow.into()),
                 }

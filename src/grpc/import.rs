@@ -16,6 +16,7 @@ use super::convert::{self, ImportEntry};
 use super::permit::Permit;
 use super::proto::v1::{ImportIdentitiesRequest, ImportIdentitiesResponse, ImportProblem};
 use super::status::{self, Refusal};
+use crate::audit::{Trail, Whom};
 use crate::broker::error::Error;
 use crate::broker::{Broker, Imported};
 
@@ -46,10 +47,11 @@ impl Imports {
         &self,
         broker: &Broker,
         permit: &Permit,
+        trail: &Trail,
         entries: impl Stream<Item = Result<ImportIdentitiesRequest, Status>>,
     ) -> Result<ImportIdentitiesResponse, Status> {
         let mut entries = std::pin::pin!(entries.fuse());
-        let mut tally = Tally::new(self);
+        let mut tally = Tally::new(self, trail);
         let mut running = FuturesOrdered::new();
         let mut names = HashSet::new();
         // An entry that names what a running one names: its answer depends on theirs.
@@ -57,7 +59,7 @@ impl Imports {
         loop {
             if let Some(entry) = waiting.take_if(|_| running.is_empty()) {
                 names.extend(entry.names());
-                running.push_back(entry.import(broker, permit));
+                running.push_back(entry.import(broker, permit, trail));
             }
             tokio::select! {
                 Some(done) = running.next() => {
@@ -74,10 +76,10 @@ impl Imports {
                         waiting = Some(entry);
                     } else {
                         names.extend(entry.names());
-                        running.push_back(entry.import(broker, permit));
+                        running.push_back(entry.import(broker, permit, trail));
                     }
                 }
-                else => return Ok(tally.response),
+                else => return Ok(std::mem::take(&mut tally.response)),
             }
         }
     }
@@ -112,11 +114,19 @@ impl Entry {
         self.names.into_iter().flatten()
     }
 
-    async fn import(self, broker: &Broker, permit: &Permit) -> Done {
+    async fn import(self, broker: &Broker, permit: &Permit, trail: &Trail) -> Done {
         let outcome = match self.content {
             Ok(ImportEntry { user, identity, created_at, validate_only }) => match permit.user(&user) {
                 Ok(caller) => {
-                    broker.import_identity(caller, user.clone(), identity, created_at, validate_only).await
+                    let (who, whose) = (user.clone(), identity.clone());
+                    let outcome =
+                        broker.import_identity(caller, user, identity, created_at, validate_only).await;
+                    if matches!(outcome, Ok(Imported::New)) && !validate_only {
+                        // A record for each: whom an identity is given to decides who gets its tokens.
+                        let on = [(Whom::User, who.as_str()), (Whom::Identity, whose.as_str())];
+                        trail.did("identity_imported", 1, &on);
+                    }
+                    outcome
                 }
                 Err(error) => Err(error),
             },
@@ -173,16 +183,19 @@ impl Checked {
 /// What became of the entries so far, in the order in which they were sent.
 struct Tally<'a> {
     imports: &'a Imports,
+    trail: &'a Trail,
     checked: Option<Checked>,
     begun: i64,
     counted: i64,
+    /// Entries that changed something.
+    done: usize,
     response: ImportIdentitiesResponse,
 }
 
 impl<'a> Tally<'a> {
-    fn new(imports: &'a Imports) -> Self {
+    fn new(imports: &'a Imports, trail: &'a Trail) -> Self {
         let response = ImportIdentitiesResponse::default();
-        Self { imports, checked: None, begun: 0, counted: 0, response }
+        Self { imports, trail, checked: None, begun: 0, counted: 0, done: 0, response }
     }
 
     fn expect_one_more(&mut self) -> Result<(), Status> {
@@ -196,6 +209,7 @@ impl<'a> Tally<'a> {
 
     /// Counts the next entry; an error that is not about the entry itself ends the import.
     fn count(&mut self, done: Done) -> Result<(), Status> {
+        self.done += usize::from(!done.validate_only && matches!(done.outcome, Ok(Imported::New)));
         let outcome = match (done.outcome, done.names) {
             // The store cannot know what an earlier entry would have put there.
             (Ok(Imported::New), Some(names)) if done.validate_only => {
@@ -235,5 +249,12 @@ impl<'a> Tally<'a> {
                 Ok(none.insert(Checked::new(memory)))
             }
         }
+    }
+}
+
+impl Drop for Tally<'_> {
+    /// Also when the import ends early, or its caller hangs up: what is done is done.
+    fn drop(&mut self) {
+        self.trail.effect("identities_imported", self.done);
     }
 }

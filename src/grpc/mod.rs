@@ -32,6 +32,7 @@ mod socket;
 mod status;
 mod tls;
 mod token;
+mod trail;
 mod turn;
 
 use std::future::Future;
@@ -48,6 +49,7 @@ pub use self::health::Health;
 use self::probe::Probes;
 use self::server::Server;
 pub use self::tls::{ClientCertificate, Tls, TlsSettings};
+use crate::audit::Audit;
 use crate::auth::Gate;
 use crate::broker::Broker;
 use crate::messaging::Messaging;
@@ -179,12 +181,14 @@ pub struct Cores {
     pub messaging: Option<Messaging>,
     /// Chat; without it its service answers as if it were not there.
     pub chat: Option<Chat>,
+    /// Where every call leaves its record.
+    pub audit: Audit,
 }
 
 impl From<Broker> for Cores {
     /// Identities and tokens alone.
     fn from(broker: Broker) -> Self {
-        Self { broker, messaging: None, chat: None }
+        Self { broker, messaging: None, chat: None, audit: Audit::off() }
     }
 }
 

@@ -19,6 +19,7 @@ use tracing::{Instrument, Level, Span};
 
 use super::method::Method;
 use super::status::{self, Causes, Failure, Refusal};
+use crate::audit::{Audit, Outcome, Trail};
 use crate::auth::Unidentified;
 use crate::broker::error::Error;
 use crate::broker::types::Caller;
@@ -67,12 +68,18 @@ pub(crate) struct Observer {
     default_deadline: Duration,
     max_in_flight: usize,
     in_flight: AtomicUsize,
+    audit: Audit,
 }
 
 impl Observer {
     /// One with these limits.
-    pub(crate) fn new(metrics: Metrics, default_deadline: Duration, max_in_flight: usize) -> Self {
-        Self { metrics, default_deadline, max_in_flight, in_flight: AtomicUsize::new(0) }
+    pub(crate) fn new(
+        metrics: Metrics,
+        audit: Audit,
+        default_deadline: Duration,
+        max_in_flight: usize,
+    ) -> Self {
+        Self { metrics, default_deadline, max_in_flight, in_flight: AtomicUsize::new(0), audit }
     }
 
     /// A call arrives; `who` is where the caller is noted once it is known.
@@ -89,6 +96,8 @@ impl Observer {
         let span = tracing::debug_span!(target: LOG, "rpc", rpc.method = method.name, request_id = id);
         let deadline = started + budget(headers.get("grpc-timeout"), self.default_deadline);
         self.metrics.rpc_started();
+        // Probes decide nothing and do nothing.
+        let trail = if method.is_open() { Trail::default() } else { self.audit.trail(method.name, id) };
         Call {
             observer: self,
             method,
@@ -97,6 +106,7 @@ impl Observer {
             span,
             started,
             deadline,
+            trail,
             seated: false,
             finished: false,
         }
@@ -122,11 +132,17 @@ pub(crate) struct Call<'a> {
     span: Span,
     started: Instant,
     deadline: Instant,
+    trail: Trail,
     seated: bool,
     finished: bool,
 }
 
 impl Call<'_> {
+    /// Where its handler notes what it is about.
+    pub(crate) fn trail(&self) -> Trail {
+        self.trail.clone()
+    }
+
     /// What the caller knows this call by.
     pub(crate) fn request_id(&self) -> RequestId {
         RequestId(self.request_id.clone())
@@ -194,6 +210,9 @@ impl Call<'_> {
         if let Some(failure) = failure {
             self.observer.metrics.error(failure.reason());
         }
+        let refused = failure.and_then(Failure::refusal_of_the_caller);
+        let outcome = Outcome { code: code_name, reason: failure.map(Failure::reason), took };
+        self.trail.ended(self.caller(), refused, outcome);
         let level = match code {
             Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable => Level::WARN,
             // A line costs a third of a cached token, and success is what the metrics count. Probes are noise.

@@ -10,7 +10,10 @@ use crate::grpc::method;
 
 fn observer(max_in_flight: usize) -> (Observer, Metrics) {
     let metrics = Metrics::new();
-    (Observer::new(metrics.clone(), Duration::from_secs(10), max_in_flight), metrics)
+    (
+        Observer::new(metrics.clone(), crate::audit::Audit::off(), Duration::from_secs(10), max_in_flight),
+        metrics,
+    )
 }
 
 /// Nobody, and never anybody.

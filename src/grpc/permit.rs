@@ -11,17 +11,20 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::status;
-use crate::auth::{Credentials, Gate};
+use crate::audit::Trail;
+use crate::auth::{Credentials, Gate, UNAUTHENTICATED};
 use crate::broker::error::Error;
 use crate::broker::policy::{Missing, Need, Rpc};
 use crate::broker::types::{Caller, ScopeSet, UserId, Validity};
 use crate::messaging::{Event, Happened};
 
 /// A call that was let in, and what it may touch.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Permit {
     caller: Caller,
     rpc: Rpc,
+    /// Where it is noted what would be refused; one that notes nothing where refusals are real.
+    trail: Trail,
     /// The user id that the end user's own token names, if the policy asks for one.
     end_user: Option<Result<String, NoEndUser>>,
 }
@@ -37,18 +40,25 @@ impl Permit {
         credentials: &Credentials<'_>,
         caller: &Caller,
         rpc: Rpc,
+        trail: Option<&Trail>,
     ) -> Result<Self, Error> {
-        caller.may(rpc, Need::Rpc)?;
+        let trail = trail.filter(|_| caller.permissions().is_shadow()).cloned().unwrap_or_default();
+        let mut permit = Self { caller: caller.clone(), rpc, trail, end_user: None };
+        permit.ask(Need::Rpc)?;
         let counted = caller.permissions().count(caller.name(), rpc, Instant::now());
-        counted.map_err(|wait| Error::CallerQuotaExceeded { retry_after: wait.max(MIN_WAIT) })?;
-        let end_user = match &caller.permissions().rules().end_user {
+        let within =
+            counted.map_err(|wait| Error::CallerQuotaExceeded { retry_after: wait.max(MIN_WAIT) })?;
+        if !within {
+            permit.would_refuse(Missing::Quota);
+        }
+        permit.end_user = match &caller.permissions().rules().end_user {
             None => None,
             Some(rule) => Some(gate.end_user(rule, credentials).await.map_err(|why| {
                 tracing::info!(caller = caller.name(), refusal = why, "the end user's token is not accepted");
                 NoEndUser
             })),
         };
-        Ok(Self { caller: caller.clone(), rpc, end_user })
+        Ok(permit)
     }
 
     /// The permit of a request; one that did not enter has none and gets nothing.
@@ -63,7 +73,7 @@ impl Permit {
 
     /// For this user.
     pub(crate) fn user(&self, user: &UserId) -> Result<&Caller, Error> {
-        self.caller.may(self.rpc, Need::User(user))?;
+        self.ask(Need::User(user))?;
         self.as_end_user(Some(user))?;
         Ok(&self.caller)
     }
@@ -75,7 +85,7 @@ impl Permit {
 
     /// For all users.
     pub(crate) fn every_user(&self) -> Result<&Caller, Error> {
-        self.caller.may(self.rpc, Need::EveryUser)?;
+        self.ask(Need::EveryUser)?;
         self.as_end_user(None)?;
         Ok(&self.caller)
     }
@@ -96,9 +106,9 @@ impl Permit {
         default: Validity,
     ) -> Result<&Caller, Error> {
         self.user(user)?;
-        self.caller.may(self.rpc, Need::Scopes(scopes))?;
+        self.ask(Need::Scopes(scopes))?;
         match validity {
-            Some(asked) => match self.caller.may(self.rpc, Need::Validity(*asked)) {
+            Some(asked) => match self.ask(Need::Validity(*asked)) {
                 Err(Error::PermissionMissing { .. }) => {
                     let most = self.caller.permissions().rules().max_validity.as_duration();
                     let most = humantime::format_duration(most);
@@ -117,13 +127,13 @@ impl Permit {
 
     /// For an SMS, or a question about opt-outs, from this sender; none if none is set up, which the core tells.
     pub(crate) fn sms_from(&self, sender: Option<&str>) -> Result<&Caller, Error> {
-        sender.map_or(Ok(()), |sender| self.caller.may(self.rpc, Need::SmsSender(sender)))?;
+        sender.map_or(Ok(()), |sender| self.ask(Need::SmsSender(sender)))?;
         Ok(&self.caller)
     }
 
     /// For a mail from this sender; none if none is set up, which the core tells.
     pub(crate) fn email_from(&self, sender: Option<&str>) -> Result<&Caller, Error> {
-        sender.map_or(Ok(()), |sender| self.caller.may(self.rpc, Need::EmailSender(sender)))?;
+        sender.map_or(Ok(()), |sender| self.ask(Need::EmailSender(sender)))?;
         Ok(&self.caller)
     }
 
@@ -136,19 +146,19 @@ impl Permit {
         match actor {
             Some(actor) => drop(self.user(actor)?),
             None => {
-                self.caller.may(self.rpc, Need::ServiceIdentity)?;
+                self.ask(Need::ServiceIdentity)?;
                 self.as_end_user(None)?;
             }
         }
         for user in about {
-            self.caller.may(self.rpc, Need::User(user))?;
+            self.ask(Need::User(user))?;
         }
         Ok(&self.caller)
     }
 
     /// What a watcher may see of the events.
     pub(crate) fn events(self) -> Sight {
-        let all = self.caller.may(self.rpc, Need::EveryEvent).is_ok();
+        let all = self.ask(Need::EveryEvent).is_ok();
         Sight { caller: self.caller, all }
     }
 
@@ -160,8 +170,28 @@ impl Permit {
         };
         match user {
             Some(user) if proven == Some(user.as_str()) => Ok(()),
-            _ => self.caller.refuse(self.rpc, Missing::EndUser),
+            _ => {
+                self.would_refuse(Missing::EndUser);
+                self.caller.refuse(self.rpc, Missing::EndUser)
+            }
         }
+    }
+
+    /// Whether the caller may have this; in shadow mode it may, and the call's record says what would be refused.
+    fn ask(&self, need: Need<'_>) -> Result<(), Error> {
+        let permissions = self.caller.permissions();
+        if permissions.is_shadow()
+            && let Err(missing) = permissions.rules().allow(self.rpc, need)
+        {
+            self.would_refuse(missing);
+        }
+        self.caller.may(self.rpc, need)
+    }
+
+    /// A stranger lacks everything, for one reason.
+    fn would_refuse(&self, missing: Missing) {
+        let is_stranger = self.caller.name() == UNAUTHENTICATED;
+        self.trail.would_refuse(if is_stranger { "caller" } else { missing.kind() });
     }
 }
 

@@ -37,7 +37,7 @@ fn chat() -> ScopeSet {
 
 fn permit(rules: Rules, rpc: Rpc) -> Permit {
     let permissions = Arc::new(Permissions::new(rules, Vec::new()));
-    Permit { caller: Caller::allowed("shop", permissions), rpc, end_user: None }
+    Permit { caller: Caller::allowed("shop", permissions), rpc, trail: Trail::default(), end_user: None }
 }
 
 fn ruled(claim: &str) -> Rules {
@@ -55,7 +55,7 @@ async fn with_tokens(rules: Rules, tokens: &[&str]) -> Permit {
     let peer = Peer::default();
     let credentials = Credentials { peer: &peer, headers: &headers };
     let gate = Gate::shut().with_end_users(Arc::new(Portal));
-    Permit::enter(&gate, &credentials, &caller, Rpc::IssueToken).await.unwrap()
+    Permit::enter(&gate, &credentials, &caller, Rpc::IssueToken, None).await.unwrap()
 }
 
 fn reason(result: Result<&Caller, Error>) -> String {

@@ -91,14 +91,14 @@ impl Server {
         shutdown: &CancellationToken,
     ) -> Result<Self, ServeError> {
         let limit = settings.max_message_bytes;
-        let Cores { broker, messaging, chat } = cores;
+        let Cores { broker, messaging, chat, audit } = cores;
         let messages = messaging.map(|messaging| {
             let events = Events::new(messaging.clone(), broker.clone(), metrics.clone(), shutdown.clone());
             Messages::new(settings, messaging, events)
         });
         let tokens = Tokens::new(broker.clone(), broker.settings().default_validity());
         Ok(Self {
-            observer: Observer::new(metrics, settings.default_deadline, settings.max_in_flight),
+            observer: Observer::new(metrics, audit, settings.default_deadline, settings.max_in_flight),
             gate,
             tokens: TokenServiceServer::new(tokens).max_decoding_message_size(limit),
             identities: IdentityServiceServer::new(Identities::new(broker)).max_decoding_message_size(limit),
@@ -126,6 +126,9 @@ impl Server {
         // Its errors may come long after the call was observed.
         if method.service == method::Service::Event {
             request.extensions_mut().insert(call.request_id());
+        }
+        if !method.is_open() {
+            request.extensions_mut().insert(call.trail());
         }
         call.run(self.answer(method, peer, request, &who)).await
     }

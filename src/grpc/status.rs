@@ -56,6 +56,9 @@ pub(crate) enum Refusal {
     /// This process ends, and a stream with it.
     #[error("this broker is stopping; watch again from the last cursor")]
     Stopping,
+    /// What is asked for must be recorded first, and cannot be.
+    #[error("the audit record of this call cannot be written, and without it nothing is done; retry later")]
+    AuditUnavailable,
 }
 
 /// Anything an RPC can fail with; travels in the source of its [`Status`].
@@ -130,6 +133,19 @@ impl Failure {
             Self::Core(error) => error.reason(),
             Self::Transport(refusal) => transport_row(*refusal).0,
         }
+    }
+
+    /// Why the caller may not do what it asks, if that is what failed; for the audit.
+    pub(crate) fn refusal_of_the_caller(&self) -> Option<&'static str> {
+        let refused = matches!(
+            self,
+            Self::Core(
+                Error::CallerUnauthenticated
+                    | Error::PermissionMissing { .. }
+                    | Error::CallerQuotaExceeded { .. }
+            )
+        );
+        refused.then(|| self.reason())
     }
 
     /// The status with all its details, and with the request id if there is one.
@@ -372,6 +388,13 @@ fn transport_row(refusal: Refusal) -> (&'static str, Code, Detail<'static>, &'st
             Code::Unavailable,
             Detail::RetryInfo(Duration::from_secs(1)),
             "Watch again with the cursor of the last event you dealt with; another replica goes on.",
+        ),
+        Refusal::AuditUnavailable => (
+            "AUDIT_UNAVAILABLE",
+            Code::Unavailable,
+            Detail::RetryInfo(Duration::from_secs(1)),
+            "Retry after the delay in RetryInfo, with backoff. Nothing was done. The operator has set \
+             `audit.fail_closed` and must make room for the audit file.",
         ),
     }
 }

@@ -44,6 +44,7 @@ fn samples() -> Vec<Failure> {
         Refusal::WatcherTooSlow,
         Refusal::Stopping,
         Refusal::PolicyChanged,
+        Refusal::AuditUnavailable,
     ];
     core.into_iter().map(Failure::Core).chain(transport.map(Failure::Transport)).collect()
 }
@@ -86,6 +87,7 @@ fn position(failure: &Failure) -> usize {
             Refusal::WatcherTooSlow => 30,
             Refusal::Stopping => 31,
             Refusal::PolicyChanged => 32,
+            Refusal::AuditUnavailable => 33,
         },
     }
 }
@@ -94,7 +96,7 @@ fn position(failure: &Failure) -> usize {
 fn every_failure_has_a_sample_and_a_reason_of_its_own() {
     let samples = samples();
     let positions: Vec<_> = samples.iter().map(position).collect();
-    assert_eq!(positions, (0..33).collect::<Vec<_>>());
+    assert_eq!(positions, (0..34).collect::<Vec<_>>());
     let mut reasons: Vec<_> = samples.iter().map(Failure::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
@@ -123,7 +125,11 @@ fn the_delay_of_an_error_is_in_retry_info_and_nowhere_else() {
         let delay = match &failure {
             Failure::Core(error) => error.retry_after(),
             Failure::Transport(
-                Refusal::Overloaded | Refusal::WatcherTooSlow | Refusal::Stopping | Refusal::PolicyChanged,
+                Refusal::Overloaded
+                | Refusal::WatcherTooSlow
+                | Refusal::Stopping
+                | Refusal::PolicyChanged
+                | Refusal::AuditUnavailable,
             ) => Some(Duration::from_secs(1)),
             Failure::Transport(_) => None,
         };

@@ -38,6 +38,7 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
             "secret",
         ],
     ),
+    ("audit", &["clock", "duration", "metrics", "secret"]),
     (
         "auth",
         &["broker::policy", "broker::types", "clock", "duration", "metrics", "reload", "retry", "secret"],
@@ -46,7 +47,21 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ("acs", &["clock", "duration", "reload", "retry", "secret"]),
     ("emulator", &["clock", "duration", "retry", "secret"]),
     // 5: transports.
-    ("grpc", &["auth", "broker", "clock", "duration", "messaging", "metrics", "reload", "retry", "secret"]),
+    (
+        "grpc",
+        &[
+            "audit",
+            "auth",
+            "broker",
+            "clock",
+            "duration",
+            "messaging",
+            "metrics",
+            "reload",
+            "retry",
+            "secret",
+        ],
+    ),
     (
         "admin",
         &["auth", "broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"],
@@ -61,6 +76,7 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
         &[
             "acs",
             "admin",
+            "audit",
             "auth",
             "broker",
             "clock",
@@ -109,7 +125,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("azure_core", &["acs::credential::entra"]),
     ("azure_identity", &["acs::credential::entra"]),
     // Cryptography.
-    ("hmac", &["acs", "auth", "emulator", "store"]),
+    ("hmac", &["acs", "audit", "auth", "emulator", "store"]),
     ("chacha20poly1305", &["store::seal"]),
     ("ring", &["acs", "app", "auth", "emulator", "grpc", "store::seal"]),
     ("rustls", &["acs", "app", "auth", "cli", "emulator", "grpc", "store::redis"]),
@@ -124,7 +140,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config", "auth::policy", "auth::shadow"]),
     ("serde_path_to_error", &["auth::policy", "config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
-    ("time", &["acs", "app", "clock", "emulator", "cli", "webhook"]),
+    ("time", &["acs", "app", "audit", "clock", "emulator", "cli", "webhook"]),
     // The rim.
     ("clap", &["cli"]),
     ("tracing_subscriber", &["telemetry"]),

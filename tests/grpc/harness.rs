@@ -82,7 +82,12 @@ pub async fn start_messaging(
     let served = tokio::spawn(grpc::serve(
         Doors { api: listener, tls: None, probes: Some(probing) },
         &settings,
-        Cores { broker, messaging: Some(messaging.clone()), chat: None },
+        Cores {
+            broker,
+            messaging: Some(messaging.clone()),
+            chat: None,
+            audit: acs_broker::audit::Audit::off(),
+        },
         gate,
         metrics.clone(),
         health.clone(),

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acs_broker::acs;
+use acs_broker::audit::{self, Audit};
 use acs_broker::broker::types::{IdentityId, UserId};
 use acs_broker::clock::{Clock, ManualClock, SystemClock};
 use acs_broker::emulator::{AccessKey, Fault, Operation};
 use acs_broker::grpc;
 use acs_broker::grpc::proto::v1;
 use acs_broker::messaging::{self, Event as MessageEvent, Happened};
+use acs_broker::metrics::Metrics;
 use acs_broker::reload::Reloadable;
+use acs_broker::secret::Secret;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
@@ -125,6 +128,7 @@ async fn every_row_of_the_error_table_can_be_provoked() {
     by_chats(&mut seen).await;
     by_watches(&mut seen).await;
     by_the_policy(&mut seen).await;
+    by_the_audit(&mut seen).await;
     let documented: BTreeSet<_> = rows().into_iter().map(|row| row.0.to_owned()).collect();
     assert_eq!(seen.0, documented);
 }
@@ -257,6 +261,20 @@ async fn refused_unsent(rig: &Rig, wish: v1::SendSmsRequest, asked: u64) -> Stat
     let status = rig.sms().send_sms(wish).await.unwrap_err();
     assert_eq!(rig.emulator.calls(Operation::SendSms), asked, "{status:?}");
     status
+}
+
+async fn by_the_audit(seen: &mut Seen) {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().join("here");
+    std::fs::create_dir(&here).unwrap();
+    let file = here.join("audit.log").to_string_lossy().into_owned();
+    let settings =
+        audit::Settings { fail_closed: true, ..audit::Settings::to_file(file, Secret::new("k".repeat(32))) };
+    let audit = Audit::open(&settings, Arc::new(SystemClock), Metrics::new()).unwrap();
+    let rig = Rig::start(Wish { audit, ..Wish::default() }).await;
+    std::fs::rename(&here, folder.path().join("away")).unwrap();
+    seen.row(rig.tokens().issue_token(chat("alice")).await.unwrap_err(), "AUDIT_UNAVAILABLE");
+    assert_eq!(rig.emulator.calls(Operation::CreateIdentity), 0);
 }
 
 async fn by_messages(seen: &mut Seen) {
@@ -418,7 +436,7 @@ async fn by_broken_transport(seen: &mut Seen) {
 }
 
 /// Sends these bytes as the body of a call, below any gRPC library, and reads the status from the answer's headers.
-async fn raw_call(rig: &Rig, path: &str, headers: &[(&str, &str)], body: &'static [u8]) -> Status {
+pub(crate) async fn raw_call(rig: &Rig, path: &str, headers: &[(&str, &str)], body: &'static [u8]) -> Status {
     let stream = tokio::net::TcpStream::connect(rig.address).await.unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
     let connection = tokio::spawn(connection);

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "figures that somebody wants to read")]
 
 mod at_rest;
+mod audit;
 mod auth_jwt;
 mod auth_mesh;
 mod auth_mtls;

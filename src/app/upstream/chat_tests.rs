@@ -60,7 +60,8 @@ async fn rig() -> Rig {
     let address: SocketAddr = listener.local_addr().unwrap();
     let (health, stop) = (Health::new(), CancellationToken::new());
     health.set_serving(true);
-    let cores = Cores { broker, messaging: Some(messaging), chat: Some(chat) };
+    let cores =
+        Cores { broker, messaging: Some(messaging), chat: Some(chat), audit: crate::audit::Audit::off() };
     let gate = Arc::new(Gate::open(false));
     let settings = grpc::Settings::default();
     tokio::spawn(grpc::serve(listener, &settings, cores, gate, metrics, health, stop.clone()));

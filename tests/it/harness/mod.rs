@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use acs_broker::acs;
 use acs_broker::app::upstream::Upstream;
+use acs_broker::audit::Audit;
 use acs_broker::auth::Gate;
 use acs_broker::broker::ports::Stores;
 use acs_broker::broker::{self, Broker};
@@ -56,6 +57,8 @@ pub(crate) struct Wish {
     pub(crate) messages: messaging::Settings,
     /// Where messages are kept, if not in memory.
     pub(crate) message_stores: Option<MessageStores>,
+    /// Where calls are recorded; nowhere by default.
+    pub(crate) audit: Audit,
 }
 
 impl Default for Wish {
@@ -71,6 +74,7 @@ impl Default for Wish {
             acs: acs_settings(),
             messages: messages_settings(),
             message_stores: None,
+            audit: Audit::off(),
         }
     }
 }
@@ -134,7 +138,7 @@ impl Rig {
         let settings = broker::Settings::default();
         let broker = Broker::new(settings, upstream.clone(), stores, core_clock, metrics.clone());
         let chat = Chat::new(messaging.clone(), Arc::new(broker.clone()), upstream);
-        let cores = Cores { broker, messaging: Some(messaging.clone()), chat: Some(chat) };
+        let cores = Cores { broker, messaging: Some(messaging.clone()), chat: Some(chat), audit: wish.audit };
         let listener = tokio::net::TcpListener::bind(wish.server.address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -145,6 +149,11 @@ impl Rig {
         tokio::spawn(grpc::serve(doors, &wish.server, cores, wish.gate, counted, health, stop.clone()));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
         Self { emulator, address, messaging, metrics, channel, stop }
+    }
+
+    /// For clients of other services.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     pub(crate) fn tokens(&self) -> TokenServiceClient<Channel> {

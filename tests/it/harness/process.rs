@@ -108,14 +108,20 @@ impl Emulator {
 
 /// The body of a successful HTTP GET.
 async fn get(address: &str, path: &str) -> String {
+    let answer = answer(address, path).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// The answer to an HTTP GET, whatever it is.
+async fn answer(address: &str, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    answer
 }
 
 /// What whoever posts to a broker's webhook must bring.
@@ -129,12 +135,31 @@ pub(crate) struct Broker {
     admin_port: u16,
     webhook_port: u16,
     log: PathBuf,
+    /// The longest file it may write, in bytes.
+    file_limit: Option<u64>,
     _folder: TempDir,
 }
 
 impl Broker {
     /// Starts `serve` with these settings beside the addresses, and waits until it serves.
     pub(crate) async fn start(connection_string: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_limited(connection_string, settings, None).await
+    }
+
+    /// The same, and no file it writes gets longer than `limit`, as on a disk that is full.
+    pub(crate) async fn start_with_file_limit(
+        connection_string: &str,
+        settings: &[(&str, &str)],
+        limit: u64,
+    ) -> Self {
+        Self::start_limited(connection_string, settings, Some(limit)).await
+    }
+
+    async fn start_limited(
+        connection_string: &str,
+        settings: &[(&str, &str)],
+        file_limit: Option<u64>,
+    ) -> Self {
         let (port, admin_port, webhook_port) = (free_port(), free_port(), free_port());
         let folder = TempDir::new().unwrap();
         let mut environment: Vec<_> =
@@ -145,8 +170,9 @@ impl Broker {
         environment.push(("ACS_BROKER__WEBHOOK__SECRET".into(), WEBHOOK_SECRET.into()));
         environment.push(("ACS_BROKER__ACS__CONNECTION_STRING".into(), connection_string.into()));
         let log = folder.path().join("broker.log");
-        let process = launch(&environment, &log);
-        let mut broker = Self { process, environment, port, admin_port, webhook_port, log, _folder: folder };
+        let process = launch(&environment, &log, file_limit);
+        let mut broker =
+            Self { process, environment, port, admin_port, webhook_port, log, file_limit, _folder: folder };
         broker.wait_until_it_serves().await;
         broker
     }
@@ -159,7 +185,7 @@ impl Broker {
 
     /// Starts it again with the same settings.
     pub(crate) async fn restart(&mut self) {
-        self.process = launch(&self.environment, &self.log);
+        self.process = launch(&self.environment, &self.log, self.file_limit);
         self.wait_until_it_serves().await;
     }
 
@@ -184,6 +210,16 @@ impl Broker {
     pub(crate) async fn admin(&self) -> String {
         let address = format!("127.0.0.1:{}", self.admin_port);
         get(&address, "/metrics").await + &get(&address, "/readyz").await
+    }
+
+    /// Its metrics.
+    pub(crate) async fn metrics(&self) -> String {
+        get(&format!("127.0.0.1:{}", self.admin_port), "/metrics").await
+    }
+
+    /// What it says of whether it is ready.
+    pub(crate) async fn readiness(&self) -> String {
+        answer(&format!("127.0.0.1:{}", self.admin_port), "/readyz").await
     }
 
     /// What its admin endpoint shows there.
@@ -256,9 +292,19 @@ impl Broker {
     }
 }
 
-fn launch(environment: &[(String, String)], log: &Path) -> Killed {
+fn launch(environment: &[(String, String)], log: &Path, file_limit: Option<u64>) -> Killed {
     let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
     let mut command = binary();
-    command.arg("serve").envs(environment.iter().map(|(key, value)| (key, value)));
+    if let Some(limit) = file_limit {
+        // The shell counts in blocks of 512 bytes; without the trap the system would end the process.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" serve", limit / 512);
+        let serve = command;
+        command = Command::new("/bin/sh");
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg("-c").arg(script).arg(serve.get_program());
+    } else {
+        command.arg("serve");
+    }
+    command.envs(environment.iter().map(|(key, value)| (key, value)));
     Killed(command.stderr(log).spawn().unwrap())
 }
