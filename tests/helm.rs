@@ -159,6 +159,8 @@ fn combinations_that_cannot_work_are_refused_with_the_mend() {
         ("tls", "tls.existingSecret=", "tls.existingSecret: name the Secret"),
         ("tls", "ports.probe=50051", "ports: probe must differ from grpc and admin"),
         ("webhook", "webhook.existingSecret=", "webhook.existingSecret: name the Secret"),
+        ("webhook-entra", "webhook.entra.tenant=", "webhook.existingSecret: name the Secret"),
+        ("webhook-entra", "webhook.entra.audience=", "webhook.entra.audience: name the application"),
         ("webhook", "ports.webhook=8081", "ports: webhook must differ from grpc and admin"),
     ] {
         let values = format!("tests/helm/values/{set}.yaml");
@@ -291,7 +293,14 @@ const DECIDED_BY_THE_CHART: &[&str] = &[
     "store.redis.password_file",
     "store.redis.url",
     "store.redis.url_file",
+    "store.seal.hash_key",
+    "store.seal.hash_key_file",
+    "store.seal.keys_file",
     "webhook.address",
+    "webhook.entra_app",
+    "webhook.entra_audience",
+    "webhook.entra_authority",
+    "webhook.entra_tenant",
     "webhook.secret",
     "webhook.secret_file",
 ];
@@ -309,6 +318,7 @@ fn the_chart_offers_every_setting_of_the_broker() {
         let section = match section.as_str() {
             "redis" => "store.redis",
             "mesh" => "auth.mesh",
+            "seal" => "store.seal",
             "sms" => "messages.sms",
             "email" => "messages.email",
             section => section,

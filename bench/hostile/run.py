@@ -2,23 +2,23 @@
 """Hostile connections against a real broker, and what its other callers notice.
 
 One broker process with TLS on the embedded store, its cache filled, ACS an emulator process. Callers ask for a cached
-token at a fixed pace, in turns without and with an attack; printed are p50 and p99 of their calls (h2load, medians over
-the rounds), failed calls, and the broker's memory (RSS) before and at its highest. Attackers come from addresses of
-their own (127.0.0.66 ...), callers from 127.0.0.1. The attacks:
+token at a fixed pace, in turns without and with an attack; printed are p50 and p99 of their calls (medians over the
+rounds), failed calls, and the broker's memory (RSS) before and at its highest. Attackers come from addresses of
+their own (127.0.0.66 ...), callers from 127.0.0.1. Attackers have a lower priority: in truth they have processors of
+their own, and here they share two with the broker. The attacks:
 
   slowloris   2,000 connections that are opened again when they are closed: silent, half a TLS handshake, half a preface,
               half the headers of a call, bodies a byte at a time
   resets      100,000 calls that are reset as soon as they are sent
-  headers     calls with megabytes of headers, in large headers and in endless CONTINUATION frames
+  headers     80 calls a second with megabytes of headers, in large headers and in endless CONTINUATION frames
 
-Everything is on loopback and bounded in time. Needs h2load (nghttp2-client) and openssl; builds what it runs.
+Everything is on loopback and bounded in time. Needs openssl; builds what it runs.
 """
 import argparse
 import asyncio
 import json
 import os
 import pathlib
-import re
 import resource
 import shutil
 import ssl
@@ -30,7 +30,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench/load"))
-from run import METHOD, Servers, free_port, request_body, rss_mib, wait_for  # noqa: E402
+from run import METHOD, Servers, free_port, rss_mib, wait_for  # noqa: E402
 
 BINARIES = ROOT / "target/release"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -96,7 +96,7 @@ class Attackers:
         self.closed += 1
 
     async def slow(self, kind, address):
-        """One slow connection, again and again, at most once a second."""
+        """One slow connection, again and again, at most every five seconds."""
         while not self.stop.is_set():
             began = time.monotonic()
             writer = None
@@ -121,7 +121,7 @@ class Attackers:
             finally:
                 if writer:
                     writer.close()
-            await asyncio.sleep(max(0.0, 1 - (time.monotonic() - began)))
+            await asyncio.sleep(max(0.0, 5 - (time.monotonic() - began)))
 
     async def trickle(self, writer):
         try:
@@ -170,6 +170,7 @@ class Attackers:
             while self.sent < total and not self.stop.is_set():
                 self.sent += 1
                 writer = None
+                await asyncio.sleep(0.05)
                 try:
                     reader, writer = await self.open(f"127.0.0.{66 + number}")
                     writer.write(BEGIN)
@@ -221,7 +222,7 @@ def attack(kind, port, amount, seconds):
 def certificate(folder):
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+         "-subj", "/CN=broker", "-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
          "-keyout", folder / "tls.key", "-out", folder / "tls.crt"], check=True, capture_output=True)
 
 
@@ -247,19 +248,74 @@ def start_broker(servers, folder):
     return process, port, admin
 
 
-def callers(port, body, folder, seconds):
-    """Callers at a steady pace: the times of their calls in ms, and how many failed."""
-    log = folder / "h2load.log"
-    log.unlink(missing_ok=True)
-    out = subprocess.run(
-        ["h2load", "-D", str(seconds), "-c", "8", "-m", "1", "-t", "1", "--rps=50", "-d", body,
-         "-H", "content-type: application/grpc", "-H", "te: trailers", f"--log-file={log}", f"https://127.0.0.1:{port}{METHOD}"],
-        check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
-    done = re.search(r"requests: .* (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", out)
-    failed = sum(int(done[n]) for n in (3, 4, 5))
-    # h2load takes a gRPC error for a success; an answer without a token is smaller.
-    size = int(re.search(r"\((\d+)\) data", out)[1]) / max(1, int(done[2]))
-    return sorted(int(line.split("\t")[2]) / 1000 for line in log.read_text().splitlines()), failed, size
+async def one_caller(port, end, times, failed):
+    """Asks for the same cached token ten times a second over one connection; an answer is a token's DATA frame.
+
+    Written by hand: h2load's pacing adds its own timer to what it measures.
+    """
+    tls = ssl.create_default_context()
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    tls.set_alpn_protocols(["h2"])
+    block, user, loop = head(), b"bench", asyncio.get_running_loop()
+    message = b"\x0a" + bytes([len(user)]) + user + b"\x12\x01\x01"
+    data = b"\0" + len(message).to_bytes(4, "big") + message
+    reader = writer = None
+    stream, due = 1, loop.time()
+    while loop.time() < end:
+        began = loop.time()
+        try:
+            if writer is None:
+                reader, writer = await asyncio.wait_for(
+                    asyncio.open_connection("127.0.0.1", port, ssl=tls, local_addr=("127.0.0.1", 0)), 10)
+                writer.write(BEGIN)
+                stream = 1
+            writer.write(frame(1, 4, stream, block) + frame(0, 1, stream, data))
+            size = 0
+            while True:
+                top = await asyncio.wait_for(reader.readexactly(9), 10)
+                payload = await asyncio.wait_for(reader.readexactly(int.from_bytes(top[:3], "big")), 10)
+                kind, flags = top[3], top[4]
+                if kind == 0:
+                    size += len(payload)
+                    writer.write(frame(8, 0, 0, len(payload).to_bytes(4, "big")))
+                elif kind == 6 and not flags & 1:
+                    writer.write(frame(6, 1, 0, payload))
+                elif kind == 7 or kind == 3:
+                    raise OSError("ended by the broker")
+                if kind in (0, 1) and flags & 1:
+                    break
+            times.append((loop.time() - began) * 1000)
+            failed.append(size < 500)
+            stream += 2
+        except (OSError, EOFError, asyncio.TimeoutError, ssl.SSLError):
+            failed.append(True)
+            if writer:
+                writer.close()
+            writer = None
+        due = max(due + 0.1, loop.time() - 0.1)
+        await asyncio.sleep(max(0.0, due - loop.time()))
+    if writer:
+        writer.close()
+
+
+def call(port, seconds):
+    """Runs in a process of its own; prints the times of the calls in ms, and how many failed."""
+
+    async def run():
+        times, failed = [], []
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        end = asyncio.get_running_loop().time() + seconds
+        await asyncio.gather(*(one_caller(port, end, times, failed) for _ in range(20)))
+        print(json.dumps({"times": sorted(times), "failed": sum(failed)}), flush=True)
+
+    asyncio.run(run())
+
+
+def callers(port, seconds):
+    out = subprocess.run([sys.executable, __file__, "--call", str(port), str(seconds)], check=True, capture_output=True,
+                         text=True, timeout=seconds + 60).stdout
+    said = json.loads(out)
+    return said["times"], said["failed"]
 
 
 class Highest:
@@ -300,16 +356,18 @@ def main():
     parser.add_argument("--no-build", action="store_true")
     parser.add_argument("--debug", action="store_true", help="with the debug build, to try the script itself")
     parser.add_argument("--attack", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--call", nargs=2, type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.attack:
         kind, port, amount, seconds = arguments.attack
         return attack(kind, int(port), int(amount), int(seconds))
+    if arguments.call:
+        return call(*arguments.call)
     global BINARIES
     if arguments.debug:
         BINARIES = ROOT / "target/debug"
-    for tool in ("h2load", "openssl"):
-        if not shutil.which(tool):
-            sys.exit(f"{tool} is missing: apt-get install nghttp2-client openssl")
+    if not shutil.which("openssl"):
+        sys.exit("openssl is missing: apt-get install openssl")
     if not arguments.no_build:
         subprocess.run(["cargo", "build", "--release", "--quiet", "--bins", "--example", "fill"], cwd=ROOT, check=True)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="acs-broker-hostile-"))
@@ -320,8 +378,7 @@ def main():
         fresh = rss_mib(broker)
         subprocess.run([BINARIES / "examples/fill", f"https://localhost:{port}", str(arguments.fill), folder / "tls.crt"],
                        check=True, timeout=900)
-        body = request_body(folder)
-        callers(port, body, folder, 3)  # warms up
+        callers(port, 3)  # warms up
         print(f"RSS when started {fresh:.1f} MiB, with {arguments.fill} cached tokens {rss_mib(broker):.1f} MiB")
         print(f"{'':<11}{'quiet p50':>10}{'p99 ms':>8}{'attacked p50':>14}{'p99 ms':>8}{'p99 ratio':>11}{'failed':>8}{'RSS before':>12}{'highest':>9}{'ratio':>7}")
         for kind, amount in (("slowloris", 2000), ("resets", 100_000), ("headers", 2000)):
@@ -329,18 +386,16 @@ def main():
                 continue
             rows, did = [], []
             for _ in range(arguments.rounds):
-                quiet, failed, size = callers(port, body, folder, arguments.seconds)
+                quiet, failed = callers(port, arguments.seconds)
                 before = rss_mib(broker)
                 with Highest(broker) as highest:
                     attacking = servers.start(
                         f"attack-{kind}", [sys.executable, __file__, "--attack", kind, str(port), str(amount), str(arguments.seconds + 4)],
-                        stdout=subprocess.PIPE, text=True)
+                        stdout=subprocess.PIPE, text=True, preexec_fn=lambda: os.nice(10))
                     time.sleep(2)
-                    attacked, failed_then, size_then = callers(port, body, folder, arguments.seconds)
+                    attacked, failed_then = callers(port, arguments.seconds)
                     did.append(attacking.communicate(timeout=60)[0].strip())
                 servers.started.remove(attacking)
-                if abs(size - size_then) > 16 or size < 500:
-                    sys.exit(f"not every call was answered with a token: {size} and {size_then} bytes")
                 at = lambda times, share: times[int(len(times) * share)]  # noqa: E731
                 rows.append((at(quiet, .5), at(quiet, .99), at(attacked, .5), at(attacked, .99), failed + failed_then, before, highest.most))
             middle = [statistics.median(row[n] for row in rows) for n in range(7)]

@@ -22,8 +22,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::{
-    ChatRange, Client, ConnectionString, CustomId, Error, Mail, MailAddress, OptOutChange, Settings, Sms,
-    SmsRecipient,
+    ChatRange, Client, ConnectionString, Error, Mail, MailAddress, OptOutChange, Settings, Sms, SmsRecipient,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::fuzzing::{CANARY, Input, assert_silent};
@@ -31,12 +30,12 @@ use crate::secret::Secret;
 
 thread_local! {
     static ANSWER: RefCell<Option<http::Response<Vec<u8>>>> = const { RefCell::new(None) };
-    static STAGE: Stage = Stage::new();
+    static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };
 }
 
-/// The answer that was made up for the next request, if one was.
+/// The answer that was made up for the requests of this input, if one was.
 pub(super) fn made_up() -> Option<reqwest::Response> {
-    ANSWER.with_borrow_mut(Option::take).map(reqwest::Response::from)
+    ANSWER.with_borrow(Option::clone).map(reqwest::Response::from)
 }
 
 struct Stage {
@@ -57,17 +56,11 @@ impl Clock for Still {
 
 impl Stage {
     fn new() -> Self {
-        let settings = Settings {
-            connection_string: Secret::new(""),
-            connection_string_file: None,
-            ca_file: None,
-            timeout: Duration::from_secs(5),
-            attempt_timeout: Duration::from_secs(5),
-            // One: there is one answer.
-            attempts: 1,
-            max_concurrency: 4,
-            custom_id: CustomId::Off,
-        };
+        let defaults: toml::Table =
+            include_str!("../../config/default.toml").parse().expect("the default settings");
+        let settings = defaults["acs"].clone().try_into::<Settings>().expect("the defaults of [acs]");
+        // One attempt: there is one answer.
+        let settings = Settings { attempts: 1, ..settings };
         let text = format!("endpoint=http://127.0.0.1:1/;accesskey={}", STANDARD.encode(CANARY));
         let resource = ConnectionString::parse(&text).expect("a connection string");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -95,8 +88,13 @@ pub fn answers(data: &[u8]) {
         answer = answer.header(name, value);
     }
     let answer = answer.body(input.0.to_vec()).expect("an answer");
+    // A client whose credential was refused is another one from then on.
+    let refused = matches!(answer.status().as_u16(), 401 | 403);
     ANSWER.set(Some(answer));
-    STAGE.with(|stage| stage.runtime.block_on(operation(stage, which)));
+    let stage = STAGE.take().unwrap_or_else(Stage::new);
+    stage.runtime.block_on(operation(&stage, which));
+    ANSWER.set(None);
+    STAGE.set((!refused).then_some(stage));
 }
 
 /// What failed says nothing of what was asked, whatever the answer repeats of it.
@@ -223,7 +221,6 @@ async fn goes_on(
     ANSWER.set(Some(http::Response::new(br#"{"value":[]}"#.to_vec())));
     let range = ChatRange { from: Some(next), ..ChatRange::default() };
     let page = client.chat(token).threads(range, deadline).await;
-    ANSWER.set(None);
     let page = page.expect("a place that the client gave out is taken back");
     assert!(page.entries.is_empty() && page.next.is_none());
     Ok(())
@@ -235,15 +232,15 @@ pub fn connection_strings(data: &[u8]) {
     match ConnectionString::parse(&text) {
         Ok(parsed) => {
             let endpoint = parsed.endpoint();
-            assert!(parsed.is_https() || parsed.is_loopback(), "unencrypted, and not on this machine");
-            assert!(!endpoint.ends_with('/') && !parsed.authority().contains(['/', '@', ' ']));
+            let (base, authority) = (endpoint.as_str(), endpoint.authority());
+            assert!(endpoint.is_https() || endpoint.is_loopback(), "unencrypted, and not on this machine");
+            assert!(!base.ends_with('/') && !authority.contains(['/', '@', ' ']));
             let key = STANDARD.encode(parsed.access_key());
             assert!(key.len() < 12 || !format!("{parsed:?}").contains(&key), "Debug shows the key");
             if !key.is_empty() {
-                let again = ConnectionString::parse(&format!("endpoint={endpoint}/;accesskey={key}"));
+                let again = ConnectionString::parse(&format!("endpoint={base}/;accesskey={key}"));
                 let again = again.expect("the plainest form is read");
-                assert_eq!((again.endpoint(), again.authority()), (endpoint, parsed.authority()));
-                assert_eq!(again.access_key(), parsed.access_key());
+                assert!(again.endpoint() == endpoint && again.access_key() == parsed.access_key());
             }
         }
         Err(wrong) => assert_silent("a refused connection string", &format!("{wrong} {wrong:?}")),

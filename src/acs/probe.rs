@@ -1,7 +1,7 @@
 //! Is a credential good? Asked with a signed request that can do nothing, and answered once for everybody.
 //!
 //! The request is a Teams token exchange without a token: whatever a good credential gets for it, no identity, token or
-//! message comes of it, and only a refused credential gets 401 without `InvalidAccessToken`. See ADR 17. It never sends
+//! message comes of it, and only a refused credential gets 401 without `InvalidAccessToken`. See ADR 18. It never sends
 //! more than one probe at a time, and while every credential is refused one per ten seconds.
 
 use std::sync::Arc;

@@ -214,7 +214,7 @@ impl App {
         let (url, password) = (config.store.redis.url.clone(), config.store.redis.password.clone());
         let opened = store::open(&config.store, url, password, Arc::clone(&clock), metrics.clone()).await?;
         let (stores, messages) = (opened.core, opened.messages);
-        reloadables.extend(opened.key_ring.into_iter().map(|ring| ring as Arc<dyn Reloadable>));
+        reloadables.extend(opened.key_ring.map(|ring| ring as Arc<dyn Reloadable>));
         let upstream = Arc::new(Upstream::new(
             client,
             config.acs.custom_id,

@@ -5,6 +5,8 @@
 //! Nobody is let in by omission: an empty chain, one in which nobody claims the caller, or a principal the policy does
 //! not list, is refused. Why somebody was refused is for the log alone.
 
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod json;
 pub mod jwks;
 pub mod jwt;
@@ -270,13 +272,6 @@ impl fmt::Debug for Principal {
             Self::Token(_) => "Token",
             Self::Mesh(_) => "Mesh",
         })
-    }
-}
-
-#[async_trait]
-impl EndUsers for jwt::Verifier {
-    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str> {
-        Self::verify(self, issuer, token).await
     }
 }
 

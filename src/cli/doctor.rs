@@ -69,7 +69,7 @@ async fn look_at_acs(config: &Config, findings: &mut Findings<'_, '_>) -> Result
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = match acs::Client::from_settings(&config.acs, Arc::new(SystemClock)) {
         Ok(client) => client,
-        Err(error) => return Ok(findings.fail("credential", &error.to_string())?),
+        Err(error) => return told(findings.fail("credential", &error.to_string())),
     };
     let kind = config.acs.credential;
     let seen = client.examine_each(Instant::now() + ACS_WITHIN).await;
@@ -93,7 +93,7 @@ async fn look_at_acs(config: &Config, findings: &mut Findings<'_, '_>) -> Result
         }
     }
     let Some(skew) = client.skew() else {
-        return Ok(findings.fail("clock", "not compared: ACS gave no answer")?);
+        return told(findings.fail("clock", "not compared: ACS gave no answer"));
     };
     let apart = Duration::from_millis(skew.unsigned_abs());
     let direction = if skew > 0 { "behind" } else { "ahead of" };
@@ -115,12 +115,12 @@ async fn look_at_the_store(config: &Config, findings: &mut Findings<'_, '_>) -> 
         let path = &config.store.embedded.path;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let shown = path.display();
-        return Ok(if path.is_file() {
-            findings.ok("store", &format!("the file {shown} is there"))?
+        return told(if path.is_file() {
+            findings.ok("store", &format!("the file {shown} is there"))
         } else if folder.is_none_or(std::path::Path::is_dir) {
-            findings.ok("store", &format!("the file {shown} will be made"))?
+            findings.ok("store", &format!("the file {shown} will be made"))
         } else {
-            findings.fail("store", &format!("the folder of {shown} does not exist: make it"))?
+            findings.fail("store", &format!("the folder of {shown} does not exist: make it"))
         });
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -138,4 +138,8 @@ async fn look_at_the_store(config: &Config, findings: &mut Findings<'_, '_>) -> 
         Err(_) => findings.fail("store", "Redis does not answer: check store.redis.url and the network")?,
     }
     Ok(())
+}
+
+fn told(written: std::io::Result<()>) -> Result<(), Stop> {
+    written.map_err(Stop::from)
 }

@@ -50,7 +50,7 @@ pub(super) enum Command {
     /// The answer means that ACS has taken it; with --wait, that ACS has sent it on.
     Send(Box<Send>),
     /// Print what became of a mail.
-    Get(Get),
+    Get(Box<Get>),
 }
 
 /// `email send`.

@@ -41,7 +41,7 @@ impl Rotation {
             asking.await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
         })?
         .map_err(|problem| Stop::Because(Exit::TryAgain, format!("{admin} cannot be asked: {problem}")))?;
-        let safe = page["safe_to_regenerate_other_key"] == true;
+        let safe = page.get("safe_to_regenerate_other_key") == Some(&Value::Bool(true));
         if self.json {
             writeln!(io.out, "{page}")?;
         } else {
@@ -52,16 +52,16 @@ impl Rotation {
 }
 
 fn write_out(page: &Value, safe: bool, io: &mut Io<'_>) -> std::io::Result<()> {
-    let text = |name: &str| match &page[name] {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+    let text = |name: &str| match page.get(name) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
     };
     writeln!(io.out, "key in use                 {} since {}", text("key_in_use"), text("in_use_since"))?;
     writeln!(io.out, "other key                  {}", text("other_key"))?;
     writeln!(io.out, "tokens still of other keys {}", text("tokens_of_other_keys"))?;
     writeln!(io.out, "safe to regenerate it      {}", if safe { "yes" } else { "not yet" })?;
-    match page["not_yet_because"].as_str() {
+    match page.get("not_yet_because").and_then(Value::as_str) {
         Some(why) => writeln!(io.out, "because                    {why}"),
         None => writeln!(
             io.out,

@@ -304,7 +304,6 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
     let on = |layers: &Layers, key: &str| layers.value(key).and_then(toml::Value::as_bool) == Some(true);
     let any_problem = |layers: &Layers, keys: &[&str]| keys.iter().any(|key| layers.has_problem(key));
 
-    check_credential(layers, secrets, purpose);
     let keys_file = layers.text("store.seal.keys_file");
     if purpose != Purpose::Emulator
         && !keys_file.is_empty()
@@ -312,6 +311,7 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
     {
         layers.problem("store.seal.keys_file", error.to_string());
     }
+    check_credential(layers, secrets, purpose);
     for key in ["acs.ca_file", "store.redis.ca_file", "auth.policy_file"] {
         let path = layers.text(key);
         if !path.is_empty() && !Path::new(path).is_file() {

@@ -116,7 +116,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("store.seal.hash_key_file", Rule::Path),
     ("messages.retention", Rule::Time("1h", "90d")),
     ("messages.hold", Rule::Time("10s", "10m")),
-    ("messages.find_out_within", Rule::Time("5s", "1h")),
+    ("messages.find_out_within", Rule::Time("10s", "1h")),
     ("messages.duplicates_within", Rule::Time("0s", "24h")),
     ("messages.limits", Rule::Share(0.0, 10_000.0)),
     ("messages.sms.senders", Rule::Text),

@@ -87,6 +87,7 @@ impl Limits {
 }
 
 /// What answers on a listener.
+#[expect(clippy::large_enum_variant, reason = "there is one for each listener")]
 pub(crate) enum Calls {
     /// The API.
     Api(Server),

@@ -52,7 +52,7 @@ pub fn requests(data: &[u8]) {
     let mut input = Input(data);
     let which = input.byte();
     let bytes = input.0;
-    match which % 24 {
+    match which % 25 {
         0 => {
             if let Some(wish) = converted(bytes, |m| convert::issue_token(m, Validity::MAX)) {
                 assert!(wish.min_remaining < Duration::from_secs(24 * 3600));
@@ -122,6 +122,7 @@ pub fn requests(data: &[u8]) {
             convert::user_request(&m.user_id, &m.request_id)
         })),
         22 => drop(converted(bytes, |m: v1::AddSmsOptOutsRequest| sms::recipients(m.from, &m.recipients))),
+        23 => drop(converted(bytes, |m: v1::GetChatMessageRequest| chat::message_wanted(&m))),
         _ => drop(converted(bytes, |m: v1::SendReadReceiptRequest| chat::actor(&m.acting_user_id))),
     }
 }

@@ -89,7 +89,7 @@ fn bearer(request: &Parts) -> Option<&str> {
 }
 
 /// Whether whoever posts knows the secret; nobody does if there is none.
-fn knows_secret(request: &Parts, secret: &Secret) -> bool {
+pub(super) fn knows_secret(request: &Parts, secret: &Secret) -> bool {
     if secret.is_empty() {
         return false;
     }

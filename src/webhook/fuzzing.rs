@@ -82,7 +82,7 @@ pub fn callers(data: &[u8]) {
     }
     let Ok(request) = request.body(()) else { return };
     let head = request.into_parts().0;
-    if caller::is_known(&head, &Secret::new(secret.clone())) {
+    if caller::knows_secret(&head, &Secret::new(secret.clone())) {
         let decoded = percent_encoding::percent_decode(data).decode_utf8_lossy();
         assert!(decoded.contains(&secret), "somebody is known who did not bring the secret");
     }

@@ -138,7 +138,7 @@ pub(crate) const HOMES: &[(&str, &[&str])] = &[
     ("redb", &["store::embedded"]),
     // Formats with one reader.
     ("toml", &["config", "auth::policy", "auth::shadow"]),
-    ("serde_path_to_error", &["config", "emulator::control"]),
+    ("serde_path_to_error", &["auth::policy", "config", "emulator::control"]),
     ("httpdate", &["acs", "emulator", "retry"]),
     ("time", &["acs", "app", "audit", "clock", "emulator", "cli", "webhook"]),
     // The rim.

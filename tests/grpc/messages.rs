@@ -184,12 +184,19 @@ impl EventLog for World {
 
 #[async_trait]
 impl FairBudget for World {
-    async fn take_fair(&self, _: &str, _: &str, _: &[Limit], _: u32) -> Result<Taken, StoreError> {
+    async fn take_fair(&self, _: &str, _: &str, _: &[Limit], _: u32) -> Result<FairTake, StoreError> {
         let used_up = *lock(&self.used_up_for);
-        self.store(|_| match used_up {
-            None => Taken::Go { remaining: 10 },
-            Some(after) => Taken::ComeBack { after },
+        self.store(|_| {
+            let taken = match used_up {
+                None => Taken::Go { remaining: 10 },
+                Some(after) => Taken::ComeBack { after },
+            };
+            FairTake { taken, at: Timestamp::from_millis(0) }
         })
+    }
+
+    async fn give_back(&self, _: &str, _: &str, _: &[Limit], _: u32, _: Timestamp) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn pause(&self, _: &str, _: Duration) -> Result<(), StoreError> {

@@ -19,7 +19,7 @@ const USER: &str = "canary-user-91d3";
 const REVOKED: &str = "canary-revoked-91d3";
 const CHATTING: &str = "canary-chatting-91d3";
 /// What people are reached by, and what they say; each with whether a store without keys holds it.
-const CANARIES: [(&str, bool); 12] = [
+const CANARIES: [(&str, bool); 13] = [
     (USER, true),
     (REVOKED, true),
     (CHATTING, true),
@@ -30,6 +30,7 @@ const CANARIES: [(&str, bool); 12] = [
     ("canary-cc-91d3@example.com", true),
     ("canary-inbound-91d3", true),
     ("canary-said-91d3", true),
+    ("canary-topic-91d3", true),
     // What is sent is never kept at all.
     ("canary-text-91d3", false),
     ("canary-subject-91d3", false),
@@ -74,7 +75,7 @@ async fn run(settings: &[(&str, &str)]) -> (BrokerProcess, Vec<String>) {
     let create = v1::CreateChatThreadRequest {
         acting_user_id: CHATTING.into(),
         request_id: new_id(),
-        topic: "canary-subject-91d3".into(),
+        topic: "canary-topic-91d3".into(),
         participants: vec![participant(USER)],
         ..Default::default()
     };

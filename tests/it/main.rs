@@ -12,6 +12,7 @@ mod auth_mesh;
 mod auth_mtls;
 mod auth_rotation;
 mod canary;
+mod canary_settings;
 #[path = "../support/certificates.rs"]
 mod certificates;
 mod crash;
@@ -33,6 +34,7 @@ mod messaging_intake;
 mod messaging_kills;
 mod messaging_limits;
 mod messaging_sdk;
+mod messaging_unknown;
 mod outage;
 mod policy_change;
 mod policy_process;

@@ -65,6 +65,14 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if and (eq .Values.store.backend "redis") .Values.store.redis.existingSecret .Values.store.redis.urlKey (not .Values.store.redis.url) }}yes{{ end }}
 {{- end }}
 
+{{- define "acs-broker.sealKeys" -}}
+{{- if and .Values.store.seal.existingSecret .Values.store.seal.keysKey }}yes{{ end }}
+{{- end }}
+
+{{- define "acs-broker.hashKey" -}}
+{{- if and .Values.store.seal.existingSecret .Values.store.seal.hashKeyKey }}yes{{ end }}
+{{- end }}
+
 {{- define "acs-broker.redisPasswordFromSecret" -}}
 {{- if and (eq .Values.store.backend "redis") .Values.store.redis.existingSecret .Values.store.redis.passwordKey }}yes{{ end }}
 {{- end }}
@@ -153,8 +161,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 {{- if .Values.webhook.enabled }}
-{{- if not .Values.webhook.existingSecret }}
-{{- $problems = append $problems "webhook.existingSecret: name the Secret that holds what Event Grid must bring (key webhook.key); without it anybody could forge delivery reports" }}
+{{- if not (or .Values.webhook.existingSecret .Values.webhook.entra.tenant) }}
+{{- $problems = append $problems "webhook.existingSecret: name the Secret that holds what Event Grid must bring (key webhook.key), or set webhook.entra.tenant; without either anybody could forge delivery reports" }}
+{{- end }}
+{{- if and .Values.webhook.entra.tenant (not .Values.webhook.entra.audience) }}
+{{- $problems = append $problems "webhook.entra.audience: name the application whose tokens Event Grid brings; without it no token is for the broker" }}
 {{- end }}
 {{- if has (int .Values.ports.webhook) (list (int .Values.ports.grpc) (int .Values.ports.admin)) }}
 {{- $problems = append $problems "ports: webhook must differ from grpc and admin" }}

@@ -56,7 +56,7 @@ pub(super) enum Kind {
     /// The access key of the resource, decoded: it signs.
     Key(SecretSlice<u8>),
     /// An identity that Entra vouches for: it brings a token.
-    Entra(Principal),
+    Entra(Box<Principal>),
 }
 
 impl Credential {
@@ -77,6 +77,6 @@ impl Credential {
     /// An Entra identity.
     pub(super) fn entra(principal: Principal) -> Self {
         let name = Fingerprint::of(&[b"entra\0", principal.client_id().as_bytes()]);
-        Self { name, kind: Kind::Entra(principal) }
+        Self { name, kind: Kind::Entra(Box::new(principal)) }
     }
 }

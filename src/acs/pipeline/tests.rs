@@ -72,12 +72,27 @@ async fn each_attempt_is_signed_anew_and_all_share_one_request_id() {
 #[tokio::test]
 async fn a_retry_after_that_fits_is_waited_for() {
     for status in [429, 503] {
-        let server = Server::start([Play::with(status, "retry-after-ms: 700\r\n", ""), created()]).await;
+        let server = Server::start([Play::with(status, "retry-after-ms: 700\r\n", ""), issued()]).await;
         let started = Instant::now();
-        create(&client(&settings(), &server.endpoint()), 8000).await.unwrap();
+        issue(&client(&settings(), &server.endpoint()), 8000).await.unwrap();
         assert!(started.elapsed() >= Duration::from_millis(700), "{:?}", started.elapsed());
         assert_eq!(server.received().len(), 2, "{status}");
     }
+}
+
+/// A gateway may say 503 of what was done behind it, and the second identity would be an orphan.
+#[tokio::test]
+async fn a_create_without_a_custom_id_is_not_repeated_after_a_503() {
+    let server = Server::start([Play::json(503, ""), created()]).await;
+    let error = create(&client(&settings(), &server.endpoint()), 8000).await.unwrap_err();
+    assert_eq!((error.class(), error.attempts()), (Class::ServerFailed { retry_after: None }, 1));
+    assert_eq!(server.received().len(), 1);
+    let server = Server::start([Play::json(429, ""), created()]).await;
+    create(&client(&settings(), &server.endpoint()), 8000).await.unwrap();
+    let server = Server::start([Play::json(503, ""), created()]).await;
+    let client = client(&settings(), &server.endpoint());
+    let deadline = Instant::now() + Duration::from_secs(8);
+    client.identity().create_identity(Some("alice"), None, deadline).await.unwrap();
 }
 
 #[tokio::test]

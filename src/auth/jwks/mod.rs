@@ -101,6 +101,8 @@ struct State {
     began: Option<Instant>,
     under_way: bool,
     failures: u32,
+    /// The set is gone; what a fetch still brings counts no more.
+    ended: bool,
 }
 
 impl KeySet {
@@ -166,7 +168,9 @@ impl Drop for KeySet {
         if let Some(task) = &self.task {
             task.abort();
         }
-        if self.shared.state().failures > 0 {
+        let mut state = self.shared.state_mut();
+        state.ended = true;
+        if state.failures > 0 {
             self.shared.metrics.jwks_failing(-1);
         }
     }
@@ -206,7 +210,9 @@ impl Shared {
                 let mut state = self.state_mut();
                 (state.under_way, state.began) = (true, Some(Instant::now()));
             }
-            let fetched = match tokio::time::timeout(self.timing.fetch, self.fetch.fetch()).await {
+            // A file on a file system that hangs is read by one thread and not by another each second.
+            let within = if self.is_file { Duration::MAX } else { self.timing.fetch };
+            let fetched = match tokio::time::timeout(within, self.fetch.fetch()).await {
                 Ok(fetched) => fetched,
                 Err(_) => Err("no complete answer came in time".to_owned()),
             };
@@ -226,6 +232,9 @@ impl Shared {
         let name = self.name.as_str();
         let mut state = self.state_mut();
         state.under_way = false;
+        if state.ended {
+            return self.timing.longest_age;
+        }
         let failed_before = state.failures > 0;
         let problem = match fetched {
             Ok(Fetched { keys, max_age }) => {

@@ -118,23 +118,23 @@ impl Issuer {
     }
 }
 
-/// What is wrong with a list of issuers, by key such as `issuers[0].audience`.
-pub fn problems(issuers: &[Issuer]) -> Vec<(String, String)> {
+/// What is wrong with a list of issuers: which of them, its key, what. What is wrong with the list as a whole comes last,
+/// with a place past its end.
+pub fn problems(issuers: &[Issuer]) -> Vec<(usize, &'static str, String)> {
     let mut problems = Vec::new();
-    if issuers.len() > MAX_ISSUERS {
-        problems.push(("issuers".to_owned(), format!("must be at most {MAX_ISSUERS}")));
-    }
     let (mut names, mut pairs) = (BTreeSet::new(), BTreeSet::new());
     for (place, issuer) in issuers.iter().enumerate() {
-        let key = |key: &str| format!("issuers[{place}].{key}");
-        problems.extend(issuer.problems().into_iter().map(|(name, what)| (key(name), what)));
+        problems.extend(issuer.problems().into_iter().map(|(key, what)| (place, key, what)));
         if !names.insert(&issuer.name) {
-            problems.push((key("name"), "is that of another issuer too".to_owned()));
+            problems.push((place, "name", "is the name of another issuer already".to_owned()));
         }
         if !pairs.insert((&issuer.issuer, &issuer.audience)) {
-            let what = "is that of another issuer with the same audience too";
-            problems.push((key("issuer"), what.to_owned()));
+            let what = "is that of another issuer with the same audience already";
+            problems.push((place, "issuer", what.to_owned()));
         }
+    }
+    if issuers.len() > MAX_ISSUERS {
+        problems.push((issuers.len(), "issuers", format!("must be at most {MAX_ISSUERS}")));
     }
     problems
 }
@@ -193,7 +193,11 @@ mod tests {
         let file = Issuer { issuer: text("accounts"), jwks_file: text("keys.json"), ..good.clone() };
         assert_eq!(keys(file), [""; 0], "with a file, the issuer may be any text");
         let twice = problems(&[good.clone(), Issuer { name: text("b"), ..good.clone() }, good.clone()]);
-        let keys: Vec<_> = twice.iter().map(|(key, _)| key.as_str()).collect();
-        assert_eq!(keys, ["issuers[1].issuer", "issuers[2].name", "issuers[2].issuer"]);
+        let keys: Vec<_> = twice.iter().map(|(place, key, _)| (*place, *key)).collect();
+        assert_eq!(keys, [(1, "issuer"), (2, "name"), (2, "issuer")]);
+        let other = |number: usize| Issuer::new(number.to_string(), format!("https://{number}.example"), "a");
+        let many: Vec<_> = (0..33).map(other).collect();
+        assert_eq!(problems(&many[..32]), []);
+        assert_eq!(problems(&many).len(), 1);
     }
 }

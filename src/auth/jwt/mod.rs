@@ -31,7 +31,7 @@ use self::seen::{Seen, Verified};
 pub use self::token::Refusal;
 use super::jwks::fetch::Source;
 use super::jwks::{KeySet, NoKey, Timing};
-use super::{Authenticator, Claims, Credentials, Principal, Verdict};
+use super::{Authenticator, Claims, Credentials, EndUsers, Principal, Verdict};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -100,14 +100,13 @@ impl Verifier {
         self.seen.clear();
     }
 
+    fn issuers(&self) -> Arc<[Arc<Trusted>]> {
+        Arc::clone(&self.issuers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn key_set(&self, source: &Source) -> Arc<KeySet> {
         let (name, fetch) = (source.name(), Box::new(source.clone()));
         Arc::new(KeySet::new(name, fetch, source.is_file(), self.timing, self.metrics.clone()))
-    }
-
-    /// What a token of the issuer with this name says, for tokens that are no caller's: those of end users.
-    pub async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str> {
-        self.judged(token, Some(issuer)).await.map_err(Refusal::text)
     }
 
     /// What a token says, whichever of the issuers it is from.
@@ -131,7 +130,7 @@ impl Verifier {
         if token.len() > token::MAX_TOKEN {
             return Err(Refusal::TooLong);
         }
-        let issuers = Arc::clone(&self.issuers.read().unwrap_or_else(PoisonError::into_inner));
+        let issuers = self.issuers();
         let (digest, now) = (seen::digest(token), self.clock.now());
         if let Some(verified) = self.seen.get(&digest)
             && let Some(trusted) = issuers.iter().find(|trusted| trusted.id == verified.issuer)
@@ -200,8 +199,7 @@ impl Trusted {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner).len();
-        f.debug_struct("Verifier").field("issuers", &issuers).finish_non_exhaustive()
+        f.debug_struct("Verifier").field("issuers", &self.issuers().len()).finish_non_exhaustive()
     }
 }
 
@@ -209,6 +207,10 @@ impl fmt::Debug for Verifier {
 #[async_trait]
 impl Authenticator for Verifier {
     async fn authenticate(&self, credentials: &Credentials<'_>) -> Verdict {
+        // Without issuers this is no kind of evidence: the header may be meant for somebody else.
+        if self.issuers().is_empty() {
+            return Verdict::NotPresented;
+        }
         let mut headers = credentials.headers.get_all(AUTHORIZATION).into_iter();
         let Some(header) = headers.next() else { return Verdict::NotPresented };
         if headers.next().is_some() {
@@ -224,5 +226,13 @@ impl Authenticator for Verifier {
             Ok(claims) => Verdict::Proven(Principal::Token(claims)),
             Err(refusal) => Verdict::Refused(refusal.text()),
         }
+    }
+}
+
+/// End users whose tokens callers pass on.
+#[async_trait]
+impl EndUsers for Verifier {
+    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str> {
+        self.judged(token, Some(issuer)).await.map_err(Refusal::text)
     }
 }

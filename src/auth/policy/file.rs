@@ -87,22 +87,33 @@ fn file(reading: &Reading<'_>, text: &str) -> Option<File> {
     let table = reading.table()?;
     let fields = Fields::new(reading, "", table.span(), table.get_ref());
     let mut file = File::default();
-    // Once more as plain values: an issuer's table is read by whoever verifies its tokens.
+    // Once more as plain values: what stands in an issuer's table is known to whoever verifies its tokens.
     let plain: toml::Table = text.parse().unwrap_or_default();
-    let issuers = fields.list("issuers");
-    for (index, (path, value)) in issuers.iter().enumerate() {
-        let Some(fields) = Fields::of(reading, path.clone(), value) else { continue };
+    let mut places = Vec::new();
+    for (index, (path, value)) in fields.list("issuers").into_iter().enumerate() {
+        let Some(written) = Fields::of(reading, path, value) else { continue };
         let table = plain.get("issuers").and_then(|list| list.get(index)).cloned();
-        if let Some(issuer) = issuer(&fields, table) {
-            file.issuers.push(issuer);
+        match issuer(table.unwrap_or(toml::Value::Boolean(false))) {
+            Ok(issuer) if is_name(&issuer.name) => {
+                file.issuers.push(issuer);
+                places.push((index, written.span));
+            }
+            Ok(_) => {
+                reading.problem::<()>(&written.span, &written.key("name"), BAD_NAME);
+            }
+            Err((key, what)) => {
+                reading.problem::<()>(&written.span, &written.key(&key), what);
+            }
         }
     }
-    // Their places are told only if none is missing in the list.
-    if file.issuers.len() == issuers.len() {
-        for (key, what) in jwt::problems(&file.issuers) {
-            let is_about = |(path, _): &&(String, &Value<'_>)| key.starts_with(&format!("{path}."));
-            let at = issuers.iter().find(is_about).map_or_else(|| fields.span.clone(), |(_, at)| at.span());
-            reading.problem::<()>(&at, &key, what);
+    for (place, key, what) in jwt::problems(&file.issuers) {
+        match places.get(place) {
+            Some((index, span)) => {
+                reading.problem::<()>(span, &format!("issuers[{index}].{key}"), what);
+            }
+            None => {
+                reading.problem::<()>(&fields.span, key, what);
+            }
         }
     }
     let mut whose = HashMap::new();
@@ -126,25 +137,22 @@ fn file(reading: &Reading<'_>, text: &str) -> Option<File> {
     Some(file)
 }
 
-/// One `[[issuers]]`, whose values belong to whoever verifies tokens.
-fn issuer(fields: &Fields<'_, '_>, table: Option<toml::Value>) -> Option<Issuer> {
-    let reading = fields.reading;
-    let name = fields.required("name")?;
-    if !is_name(name) {
-        return reading.problem(&fields.place("name"), &fields.key("name"), BAD_NAME);
-    }
-    let (issuer, audience) = (fields.required("issuer"), fields.required("audience"));
-    for key in ["jwks_url", "jwks_file", "ca_file", "bearer_file", "leeway"] {
-        fields.text(key);
-    }
-    fields.value("algorithms");
-    fields.finish();
-    let known = issuer.is_some() && audience.is_some();
-    let read = known.then(|| table.and_then(|table| table.try_into().ok()));
-    read?.or_else(|| {
-        let what =
-            "must hold texts alone, but for algorithms, a list of those known, and a leeway such as \"30s\"";
-        reading.problem(&fields.span, &fields.path, what)
+/// An issuer, or which of its keys is wrong, and what with it; never the value.
+fn issuer(table: toml::Value) -> Result<Issuer, (String, String)> {
+    serde_path_to_error::deserialize(table).map_err(|error| {
+        let message = error.inner().message();
+        let quoted = |prefix: &str| Some(message.strip_prefix(prefix)?.split('`').next()?.to_owned());
+        if let Some(key) = quoted("missing field `") {
+            return (key, "is missing".to_owned());
+        }
+        if let Some(key) = quoted("unknown field `") {
+            return (key, "is not known here".to_owned());
+        }
+        let what = match message.split_once(", expected ") {
+            Some((_, expected)) => format!("must be {expected}"),
+            None => message.lines().next().unwrap_or("is not valid").to_owned(),
+        };
+        (error.path().to_string(), what)
     })
 }
 

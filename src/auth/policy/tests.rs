@@ -150,26 +150,27 @@ expect = "perhaps"
 }
 
 #[test]
-fn what_is_wrong_with_an_issuer_is_told_with_the_rest() {
-    let issuer = |more: &str| {
-        format!("[[issuers]]\nname = \"i\"\nissuer = \"https://i.example\"\naudience = \"a\"\n{more}\n")
-    };
-    let twice = issuer("") + &issuer("");
-    for (text, said) in [
-        (issuer("jwks_url = \"http://needle\""), "line 1: issuers[0].jwks_url must"),
-        (issuer("secret = \"needle\""), "line 5: issuers[0].secret is not known here"),
-        (issuer("algorithms = [\"HS256\"]"), "line 1: issuers[0] must hold texts alone"),
-        (issuer("leeway = 7"), "line 5: issuers[0].leeway must be a text"),
-        (twice, "issuers[1].name is that of another issuer too"),
+fn what_is_wrong_with_an_issuer_is_told_like_all_else() {
+    let issuer = |rest: &str| format!("\n[[issuers]]\nname = \"a\"\naudience = \"b\"\n{rest}\n");
+    let good = "issuer = \"https://issuer.example\"";
+    assert_eq!(problems(&issuer(good)), [""; 0]);
+    for (rest, told) in [
+        ("", "line 2: issuers[0].issuer is missing"),
+        ("issuer = \"http://needle.example\"", "line 2: issuers[0].issuer must begin with https://"),
+        ("issuer = 7", "line 2: issuers[0].issuer must be a string"),
+        ("issuer = \"https://a.example\"\nneedles = 1", "line 2: issuers[0].needles is not known here"),
         (
-            "[[issuers]]\nname = \"i\"\nissuer = \"https://i\"".into(),
-            "line 1: issuers[0].audience is missing",
+            "issuer = \"https://a.example\"\nalgorithms = [\"needle\"]",
+            "line 2: issuers[0].algorithms[0] must be one of",
         ),
+        ("issuer = \"https://a.example\"\nleeway = \"1h\"", "line 2: issuers[0].leeway must be a duration"),
     ] {
-        let found = problems(&text);
-        assert!(found.iter().any(|problem| problem.contains(said)), "{said}: {found:?}");
-        assert!(!found.join(" ").contains("needle"), "{found:?}");
+        let found = problems(&issuer(rest));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with(told) && !found[0].contains("\"needle"), "{found:?}");
     }
+    let twice = issuer(good) + &issuer(good);
+    assert!(problems(&twice)[0].contains("line 7: issuers[1].issuer is that of another issuer"), "{twice}");
 }
 
 #[test]
@@ -262,7 +263,7 @@ fn who_verifies_tokens_hears_of_a_policy_first_and_may_refuse_it() {
     let listener: Listener =
         Box::new(|file| if file.issuers.is_empty() { Ok(()) } else { Err("no such issuer".into()) });
     let policy = Policy::new(Path::new("p"), &file, None, listener);
-    let issuer = "[[issuers]]\nname = \"i\"\nissuer = \"https://i.example\"\naudience = \"a\"\n";
+    let issuer = "[[issuers]]\nname = \"i\"\nissuer = \"https://x\"\naudience = \"y\"\n";
     let with_issuer = format!("{issuer}{}", minimal("b", ""));
     assert_eq!(policy.reload(vec![with_issuer.into_bytes()]), Err("no such issuer".into()));
     assert!(mesh(&policy, "a").is_some() && mesh(&policy, "b").is_none());

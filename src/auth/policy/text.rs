@@ -13,6 +13,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::MAX_BYTES;
 
+/// More problems than this are not told: whoever mends these sees the others next.
+const MOST_PROBLEMS: usize = 100;
+
 /// Something that is wrong with a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -90,8 +93,11 @@ impl<'t> Reading<'t> {
 
     /// Notes a problem; returns none, so that it can stand in for the value.
     pub(super) fn problem<T>(&self, at: &Range<usize>, key: &str, what: impl Into<String>) -> Option<T> {
-        let problem = Problem { line: self.line(at), key: key.to_owned(), what: what.into() };
-        self.problems.borrow_mut().push(problem);
+        // The line is counted from the beginning: for each of very many problems that would take minutes.
+        if self.problems.borrow().len() < MOST_PROBLEMS {
+            let problem = Problem { line: self.line(at), key: key.to_owned(), what: what.into() };
+            self.problems.borrow_mut().push(problem);
+        }
         None
     }
 
@@ -221,4 +227,19 @@ impl<'r, 't> Fields<'r, 't> {
 /// A key that somebody typed, made fit for a terminal.
 fn shown(name: &str) -> String {
     name.chars().take(60).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::MOST_PROBLEMS;
+
+    #[test]
+    fn a_file_of_nothing_but_problems_tells_the_first_of_them() {
+        let entries = "\n7,".repeat(200_000);
+        let text = format!("[[callers]]\nname = \"a\"\nmatch = [{{ mesh = \"a\" }}]\nrpcs = [{entries}\n]\n");
+        let problems = parse(text.as_bytes()).unwrap_err();
+        assert_eq!(problems.len(), MOST_PROBLEMS);
+        assert_eq!((problems[0].line, problems[0].key.as_str()), (5, "callers[0].rpcs[0]"));
+    }
 }

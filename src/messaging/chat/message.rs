@@ -71,7 +71,7 @@ enum Found<'a> {
     /// The answer to whoever asks.
     Out(Result<String, Error>),
     /// It never arrived, with the time by which the last try had ended: it may be sent again.
-    NotThere(Held<'a>, Timestamp, ActingToken),
+    NotThere(Box<Held<'a>>, Timestamp, ActingToken),
 }
 
 /// A request that this replica has to itself.
@@ -168,7 +168,7 @@ impl Chat {
                     }
                     return result;
                 }
-                Found::NotThere(held, tried_until, token) => (held, Some(tried_until), Ok(token)),
+                Found::NotThere(held, tried_until, token) => (*held, Some(tried_until), Ok(token)),
             },
         };
         let token = match taken.all().and(token) {
@@ -226,7 +226,7 @@ impl Chat {
         Found::Out(match self.look(&held, token.token.clone(), &wish.thread).await {
             Ok(Look::Here(message)) => Ok(self.settle(held, message).await),
             Ok(Look::NotHere) if now >= tried_until.plus(LATE) => {
-                return Found::NotThere(held, tried_until, token);
+                return Found::NotThere(Box::new(held), tried_until, token);
             }
             Ok(Look::NotHere) => {
                 let wait = tried_until.plus(LATE).since(now);

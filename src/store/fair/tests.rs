@@ -101,10 +101,11 @@ fn flooded(window: u64, max: u32, phase: u64, from: u64, every: u64, until: u64)
     let mut got = Vec::new();
     for now in (10..until).step_by(10) {
         bucket.take("flood", &windows, 1, at(start + now));
-        if now >= from && (now - from) % every < 10 {
-            if let Taken::Go { .. } = bucket.take("other", &windows, 1, at(start + now)) {
-                got.push(now);
-            }
+        if now >= from
+            && (now - from) % every < 10
+            && matches!(bucket.take("other", &windows, 1, at(start + now)), Taken::Go { .. })
+        {
+            got.push(now);
         }
     }
     got

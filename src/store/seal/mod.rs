@@ -3,7 +3,7 @@
 //! Two things, each with a key of its own from outside the store. The **key ring** (`ring`) seals tokens, records of
 //! messages, events and outcomes; keys come and go with the file. The **hash key** (`names`) turns user ids into names,
 //! and seals the ids themselves for listing; it stays as long as the store does. Without either, everything is written
-//! as it is. [`Vault`] is both, as the backends see them; `docs/adr/0017` says why it is so.
+//! as it is. [`Vault`] is both, as the backends see them; `docs/adr/0031` says why it is so.
 //!
 //! It must never show a key, an id or a content in a text, and no bytes of a store make it panic. Used by the backends,
 //! `codec` and `keys`.
@@ -261,6 +261,15 @@ impl Vault {
     /// Whether a store with that mark was filled with the names this vault makes.
     pub(crate) fn check_names(&self, mark: &[u8]) -> Result<(), NamesProblem> {
         names::check(self.names_mark(), mark)
+    }
+}
+
+#[cfg(any(fuzzing, test))]
+impl Vault {
+    /// With one key that everybody knows, for the fuzz targets.
+    pub(crate) fn with_a_known_key() -> Self {
+        let ring = KeyRing::parse("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").ok().map(Arc::new);
+        Self(Arc::new(Inner { ring, mode: Mode::Seal, names: None, metrics: None }))
     }
 }
 

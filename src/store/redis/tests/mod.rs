@@ -28,7 +28,7 @@ pub(crate) mod redis_server;
 
 /// The stores of messaging of a replica whose budgets go by this clock, as all of its fleet must.
 pub(crate) async fn replica_on(url: &str, clock: Arc<dyn Clock>) -> MessageStores {
-    let started = start(&patient(url), Arc::clone(&clock), Metrics::new()).await.unwrap();
+    let started = start(&patient(url), Vault::plain(), Arc::clone(&clock), Metrics::new()).await.unwrap();
     let mut redis = Arc::into_inner(started).unwrap();
     redis.budget_clock = Some(clock);
     super::opened(Arc::new(redis)).messages
