@@ -329,7 +329,9 @@ async fn chat(rig: &Rig, cell: &Cell) -> Result<(), Status> {
             }
         ),
         "GetChatMessage" => {
-            call!(get_chat_message, v1::GetChatMessageRequest { acting_user_id, thread_id, message_id })
+            let wanted =
+                v1::GetChatMessageRequest { acting_user_id, thread_id, message_id, ..Default::default() };
+            call!(get_chat_message, wanted)
         }
         "ListChatMessages" => call!(
             list_chat_messages,
