@@ -25,7 +25,6 @@ use std::time::Duration;
 use self::chain::Keys;
 pub use self::file::OpenError;
 use self::queue::{Entry, Queue};
-pub use self::record::Decision;
 use self::record::{Record, Subject, What};
 pub use self::settings::Settings;
 pub use self::trail::{Outcome, Trail, Whom};

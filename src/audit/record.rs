@@ -23,7 +23,7 @@ pub(super) struct Subject {
 
 /// What was decided about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub(super) enum Decision {
     /// It may be done.
     Allowed,
     /// It may not; a stable word says why.

@@ -105,7 +105,7 @@ async fn a_call_leaves_what_was_noted_of_it_and_nothing_plain() {
     let reason = Some("CALLER_UNAUTHENTICATED");
     trail.ended(None, reason, Outcome { code: "UNAUTHENTICATED", reason, took });
     let trail = audit.trail("acsbroker.v1.SmsService/SendSms", "request-3");
-    trail.decided(Decision::WouldRefuse("NO_RULE")).degraded(true);
+    trail.would_refuse("NO_RULE").degraded(true);
     trail.admitted("or\"ders").await.unwrap();
     trail.ended(Some("or\"ders"), None, Outcome { code: "OK", reason: None, took });
     audit.effect("token_renewed", "unavailable", 2, &[(Whom::Identity, "8:acs:x")]);

@@ -161,12 +161,6 @@ impl Trail {
         self
     }
 
-    /// What was decided, if anything but "allowed".
-    pub fn decided(&self, decision: Decision) -> &Self {
-        self.note(|_, noted| noted.decision = Some(decision));
-        self
-    }
-
     /// The rules that are tried out would refuse it; the first word stays.
     pub fn would_refuse(&self, why: &'static str) -> &Self {
         self.note(|_, noted| {

@@ -162,6 +162,7 @@ async fn every_method(rig: &Rig) -> Vec<String> {
         acting_user_id: user_id(),
         thread_id: thread_id.clone(),
         message_id: message_id.clone(),
+        ..Default::default()
     };
     chats.get_chat_message(named("GetChatMessage", get)).await.unwrap();
     let list = v1::ListChatMessagesRequest {
