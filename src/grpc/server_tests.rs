@@ -6,6 +6,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::*;
+use crate::audit::Audit;
 use crate::broker::error::Error;
 use crate::broker::policy::{Permissions, RpcSet, Rules};
 use crate::broker::ports::{CreatedIdentity, TokenIssuer};
@@ -54,7 +55,7 @@ fn server() -> Server {
     let messaging =
         messaging::testing::Replica::start(&world, messaging::Settings::default(), Death::Never).0;
     let chat = messaging::testing::chat::start(&world, messaging::Settings::default(), Death::Never).0;
-    let cores = Cores { broker, messaging: Some(messaging), chat: Some(chat) };
+    let cores = Cores { broker, messaging: Some(messaging), chat: Some(chat), audit: Audit::off() };
     let (health, stop) = (Health::new(), CancellationToken::new());
     Server::new(&Settings::default(), cores, Arc::new(Gate::shut()), metrics, &health, &stop).unwrap()
 }
