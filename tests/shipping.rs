@@ -3,7 +3,12 @@
 //! There is no container engine in the tests, so the Dockerfile is read: its files must exist, its command lines must
 //! be ones this binary knows. Nothing here runs a service.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic here is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic here is a failed test"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
