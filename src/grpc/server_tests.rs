@@ -54,7 +54,7 @@ fn server() -> Server {
     let messaging =
         messaging::testing::Replica::start(&world, messaging::Settings::default(), Death::Never).0;
     let chat = messaging::testing::chat::start(&world, messaging::Settings::default(), Death::Never).0;
-    let cores = Cores { broker, messaging: Some(messaging), chat: Some(chat) };
+    let cores = Cores { broker, messaging: Some(messaging), chat: Some(chat), audit: Audit::off() };
     let (health, stop) = (Health::new(), CancellationToken::new());
     Server::new(&Settings::default(), cores, Arc::new(Gate::shut()), metrics, &health, &stop).unwrap()
 }
