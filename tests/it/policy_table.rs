@@ -329,9 +329,10 @@ async fn chat(rig: &Rig, cell: &Cell) -> Result<(), Status> {
             }
         ),
         "GetChatMessage" => {
-            let wanted =
-                v1::GetChatMessageRequest { acting_user_id, thread_id, message_id, ..Default::default() };
-            call!(get_chat_message, wanted)
+            call!(
+                get_chat_message,
+                v1::GetChatMessageRequest { acting_user_id, thread_id, message_id, ..Default::default() }
+            )
         }
         "ListChatMessages" => call!(
             list_chat_messages,
