@@ -6,6 +6,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::*;
+use crate::audit::Audit;
 use crate::broker::error::Error;
 use crate::broker::policy::{Permissions, RpcSet, Rules};
 use crate::broker::ports::{CreatedIdentity, TokenIssuer};
