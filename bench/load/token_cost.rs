@@ -2,7 +2,12 @@
 //!
 //! `cargo run --release --example token_cost`. Tokens are signed beforehand; one thread judges them.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for a terminal")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a program for a terminal"
+)]
 #![allow(missing_docs, unreachable_pub, reason = "an example")]
 
 #[path = "../../tests/support/token_signer.rs"]

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// Takes an input, and panics if that is a finding.
+type Target = fn(&[u8]);
+
 /// Every target, by the name of its program and the folder of its seeds.
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+const TARGETS: &[(&str, Target)] = &[
     ("grpc_requests", crate::grpc::fuzzing::requests),
     ("grpc_large_messages", crate::grpc::fuzzing::large_messages),
     ("grpc_page_tokens", crate::grpc::fuzzing::page_tokens),

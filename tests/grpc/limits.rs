@@ -40,7 +40,7 @@ async fn is_served(stream: &mut TcpStream) -> bool {
         stream.write_all(&[PREFACE, SETTINGS].concat()).await.ok()?;
         stream.read_exact(&mut frame).await.ok()
     };
-    timeout(LIMIT, served).await.expect("it ends").is_some() && frame[3] == 4
+    timeout(LIMIT, served).await.unwrap().is_some() && frame[3] == 4
 }
 
 fn ended(server: &Server, reason: &str) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use acs_broker::clock::{Clock as _, SystemClock};
 use acs_broker::grpc::proto::v1;
 use serde_json::json;
 use tempfile::TempDir;
@@ -82,7 +83,7 @@ impl House {
 }
 
 fn token(signer: &Signer, issuer: &str, audience: &str, subject: &str) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemClock.now().as_millis() / 1000;
     let claims = json!({
         "iss": format!("https://{issuer}.example"), "aud": audience, "sub": subject, "iat": now, "exp": now + 600,
     });

@@ -162,8 +162,8 @@ impl Load {
         for sender in 0..SENDERS {
             let mut client = fleet.brokers[sender % REPLICAS].tokens().await;
             let (stop, number) = (Arc::clone(&stop), Arc::clone(&number));
-            let (served, failed): (Arc<Mutex<Vec<Served>>>, Arc<Mutex<Vec<String>>>) =
-                (Arc::clone(&served), Arc::clone(&failed));
+            let served: Arc<Mutex<Vec<Served>>> = Arc::clone(&served);
+            let failed: Arc<Mutex<Vec<String>>> = Arc::clone(&failed);
             senders.push(tokio::spawn(async move {
                 let apart = Duration::from_millis(1000 * SENDERS as u64 / PER_SECOND);
                 let mut tick = tokio::time::interval(apart);
