@@ -112,6 +112,13 @@ pub struct Outcome {
 #[derive(Clone, Default)]
 pub struct Trail(Option<(Arc<Open>, Arc<Rpc>)>);
 
+/// Shows nothing of the call.
+impl std::fmt::Debug for Trail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trail").field("is_on", &self.0.is_some()).finish()
+    }
+}
+
 impl Trail {
     pub(super) fn new(open: &Arc<Open>, method: &'static str, request_id: &str) -> Self {
         let rpc = Rpc { method, request_id: request_id.into(), noted: Mutex::default() };

@@ -19,7 +19,7 @@ use crate::broker::types::{Caller, ScopeSet, UserId, Validity};
 use crate::messaging::{Event, Happened};
 
 /// A call that was let in, and what it may touch.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Permit {
     caller: Caller,
     rpc: Rpc,

@@ -25,21 +25,21 @@ use crate::harness::messages::{NUMBER, mail, new_id, participant, reason, sms};
 use crate::harness::{BrokerProcess, Rig, Wish, chat, emulator_process, until};
 use crate::redis_server::RedisServer;
 
-const KEY: &str = "a-key-for-tests-0123456789abcdef";
+pub(crate) const KEY: &str = "a-key-for-tests-0123456789abcdef";
 const USER: &str = "canary-user-31aa";
 const OTHER: &str = "canary-other-31aa";
 const TO: &str = "+14255550123";
 const MAIL_TO: &str = "canary-mail-31aa@example.com";
 const TEXT: &str = "canary-text-31aa";
 
-fn strict(folder: &Path) -> Audit {
+pub(crate) fn strict(folder: &Path) -> Audit {
     let file = folder.join("audit.log").to_string_lossy().into_owned();
     let settings = Settings { fail_closed: true, ..Settings::to_file(file, Secret::new(KEY)) };
     Audit::open(&settings, Arc::new(SystemClock), Metrics::new()).unwrap()
 }
 
 /// The whole lines of a file.
-fn records(path: &Path) -> Vec<Value> {
+pub(crate) fn records(path: &Path) -> Vec<Value> {
     let content = std::fs::read(path).unwrap();
     content.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }

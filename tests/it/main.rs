@@ -7,6 +7,7 @@
 
 mod at_rest;
 mod audit;
+mod audit_policy;
 mod auth_jwt;
 mod auth_mesh;
 mod auth_mtls;
