@@ -40,7 +40,7 @@ async fn is_served(stream: &mut TcpStream) -> bool {
         stream.write_all(&[PREFACE, SETTINGS].concat()).await.ok()?;
         stream.read_exact(&mut frame).await.ok()
     };
-    timeout(LIMIT, served).await.expect("it ends").is_some() && frame[3] == 4
+    timeout(LIMIT, served).await.unwrap().is_some() && frame[3] == 4
 }
 
 fn ended(server: &Server, reason: &str) -> u64 {
@@ -148,7 +148,7 @@ async fn headers_have_a_limit_and_others_do_not_feel_it() {
         sent
     });
     let mut rest = Vec::new();
-    let _ = timeout(LIMIT, reads.read_to_end(&mut rest)).await.expect("it is hung up");
+    let _ = timeout(LIMIT, reads.read_to_end(&mut rest)).await.unwrap();
     drop(reads);
     // What the system's buffers of a socket hold, and no more.
     assert!(timeout(LIMIT, flood).await.unwrap().unwrap() < 32_000_000);
