@@ -62,9 +62,9 @@ async fn recorded(gate: Arc<Gate>) -> impl Fn(&str) -> Value {
     let rig = Rig::start(Wish { audit: audit.clone(), gate, ..Wish::default() }).await;
     let _ = rig.tokens().issue_token(call("good", SHOP, chat("shop:1"))).await.unwrap();
     let _ = rig.tokens().issue_token(call("user", SHOP, chat("crm:1"))).await;
-    let mut voip = chat("shop:1");
-    voip.scopes = vec![3];
-    let _ = rig.tokens().issue_token(call("scope", SHOP, voip)).await;
+    let mut join = chat("shop:1");
+    join.scopes = vec![3];
+    let _ = rig.tokens().issue_token(call("scope", SHOP, join)).await;
     let text = v1::SendSmsRequest { from: NUMBER.into(), ..sms(&new_id(), vec![TO.into()], "t") };
     let _ = rig.sms().send_sms(call("sender", SHOP, text)).await;
     let text = sms(&new_id(), vec![TO.into()], "t");
