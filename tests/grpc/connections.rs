@@ -266,6 +266,30 @@ async fn rapid_resets_end_the_connection() {
     assert!(server.counted(ISSUE, "CANCELLED") < 1000);
 }
 
+/// More than the resets that HTTP/2 takes before it closes a connection.
+#[tokio::test]
+async fn a_caller_who_is_refused_often_keeps_its_connection() {
+    const ROUNDS: u32 = 30;
+    const EACH: u32 = 50;
+    let server = start(std::sync::Arc::new(acs_broker::auth::Gate::shut()), Settings::default()).await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    socket.write_all(frames::BEGIN).await.unwrap();
+    for round in 0..ROUNDS {
+        let streams: Vec<_> = (0..EACH).map(|at| 1 + 2 * (round * EACH + at)).collect();
+        let method = format!("/{ISSUE}");
+        let heads: Vec<u8> = streams.iter().flat_map(|stream| frames::headers(*stream, &method)).collect();
+        socket.write_all(&[heads, frames::ping()].concat()).await.unwrap();
+        timeout(LIMIT, ponged(&mut socket)).await.unwrap().unwrap();
+        // The messages come when an answer that does not wait for them has long left.
+        let message = framed(&wish("user"));
+        let bodies: Vec<u8> = streams.iter().flat_map(|stream| frames::data(*stream, &message)).collect();
+        socket.write_all(&[bodies, frames::ping()].concat()).await.unwrap();
+        timeout(LIMIT, ponged(&mut socket)).await.unwrap().expect("the connection is open");
+        let refused = || server.counted(ISSUE, "UNAUTHENTICATED") == u64::from((round + 1) * EACH);
+        eventually("the calls are refused", refused).await;
+    }
+}
+
 #[tokio::test]
 async fn calls_reset_by_their_caller_end_and_are_counted() {
     const ROUNDS: u32 = 40;
