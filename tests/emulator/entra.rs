@@ -347,8 +347,11 @@ async fn the_machines_metadata_service_gives_tokens_and_demands_its_header() {
     let (metadata, proxy) = (("Metadata", "true"), ("X-Forwarded-For", "10.0.0.1"));
     let target = |query: &str| format!("/metadata/identity/oauth2/token?{query}");
     let good = "api-version=2018-02-01&resource=https%3A%2F%2Fcommunication.azure.com%2F";
-    for (more, client) in [("", OWNER), (&*format!("&client_id={STRANGER}"), STRANGER)] {
-        let reply = ask(&running, "GET", &target(&format!("{good}{more}")), &[metadata], "").await;
+    let newer = good.replace("2018-02-01", "2019-08-01");
+    for (query, client) in
+        [(good.to_owned(), OWNER), (format!("{good}&client_id={STRANGER}"), STRANGER), (newer, OWNER)]
+    {
+        let reply = ask(&running, "GET", &target(&query), &[metadata], "").await;
         assert_eq!(reply.status, 200, "{}", reply.text);
         let body = reply.json();
         let token = body["access_token"].as_str().unwrap();

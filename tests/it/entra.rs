@@ -5,8 +5,6 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Duration, Instant};
 
 use crate::harness::messages::reason;
@@ -53,36 +51,6 @@ fn federated(folder: &TempDir, subject: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Azure's metadata service as `azure_identity` for Rust asks it, in version 2019-08-01: in front of the emulator's, which
-/// knows 2018-02-01 only.
-async fn metadata_service(emulator: &Emulator) -> String {
-    let behind = at("http", &emulator.ready("emulator")).replace("http://", "");
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut here, _)) = listener.accept().await {
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                here.read_buf(&mut request).await.unwrap();
-            }
-            let request = String::from_utf8(request).unwrap();
-            assert!(
-                request.starts_with("GET /metadata/identity/oauth2/token?api-version=2019-08-01&"),
-                "{request}"
-            );
-            assert!(request.to_lowercase().contains("\r\nmetadata: true\r\n"), "{request}");
-            let target = request.split(' ').nth(1).unwrap().replace("2019-08-01", "2018-02-01");
-            let request = format!(
-                "GET {target} HTTP/1.1\r\nhost: {behind}\r\nmetadata: true\r\nconnection: close\r\n\r\n"
-            );
-            let mut there = TcpStream::connect(&behind).await.unwrap();
-            there.write_all(request.as_bytes()).await.unwrap();
-            tokio::io::copy(&mut there, &mut here).await.unwrap();
-        }
-    });
-    address
-}
-
 async fn issues(emulator: &Emulator, broker: &BrokerProcess) {
     let answer = broker.tokens().await.issue_token(chat("alice")).await.unwrap().into_inner();
     assert!(answer.acs_user_id.starts_with("8:acs:"));
@@ -112,7 +80,7 @@ async fn a_workload_identity_issues_a_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_managed_identity_issues_a_token() {
     let emulator = quiet().await;
-    let metadata = metadata_service(&emulator).await;
+    let metadata = at("http", &emulator.ready("emulator"));
     let settings = [("ACS__ENTRA__KIND", "managed"), ("ACS__ENTRA__METADATA", metadata.as_str())];
     let broker = broker(&emulator, &settings).await;
     issues(&emulator, &broker).await;

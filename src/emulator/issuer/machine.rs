@@ -1,6 +1,6 @@
-//! The metadata service of an Azure machine, as far as managed identities need it (version 2018-02-01).
+//! The metadata service of an Azure machine, as far as managed identities need it.
 //!
-//! It refuses what comes through a proxy or without the header that no browser sends. Used by `issuer`.
+//! Versions 2018-02-01 and 2019-08-01, which the official libraries ask for; they answer alike. It refuses what comes through a proxy or without the header that no browser sends. Used by `issuer`.
 
 use std::time::Duration;
 
@@ -37,8 +37,11 @@ fn grant(shared: &Shared, head: &http::request::Parts) -> Result<Answer, Problem
         None | Some("") => {
             return refuse("invalid_request", "Required query variable 'api-version' is missing");
         }
-        Some("2018-02-01") => {}
-        Some(_) => return refuse("invalid_request", "The query variable 'api-version' must be 2018-02-01"),
+        Some("2018-02-01" | "2019-08-01") => {}
+        Some(_) => {
+            let what = "The query variable 'api-version' must be 2018-02-01 or 2019-08-01";
+            return refuse("invalid_request", what);
+        }
     }
     let resource = value("resource").unwrap_or_default();
     if resource.is_empty() {

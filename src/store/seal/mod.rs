@@ -3,7 +3,7 @@
 //! Two things, each with a key of its own from outside the store. The **key ring** (`ring`) seals tokens, records of
 //! messages, events and outcomes; keys come and go with the file. The **hash key** (`names`) turns user ids into names,
 //! and seals the ids themselves for listing; it stays as long as the store does. Without either, everything is written
-//! as it is. [`Vault`] is both, as the backends see them; `docs/adr/0031` says why it is so.
+//! as it is. [`Vault`] is both, as the backends see them; `docs/adr/0017` says why it is so.
 //!
 //! It must never show a key, an id or a content in a text, and no bytes of a store make it panic. Used by the backends,
 //! `codec` and `keys`.
