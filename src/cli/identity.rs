@@ -47,7 +47,7 @@ pub(super) struct User {
 
 /// `identity get`.
 #[derive(Debug, Args)]
-#[group(id = "key", required = true, multiple = false, args = ["user", "acs_id"])]
+#[group(id = "whom", required = true, multiple = false, args = ["user", "acs_id"])]
 pub(super) struct Get {
     /// The app's own id of the user.
     user: Option<String>,

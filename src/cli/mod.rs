@@ -184,3 +184,13 @@ fn block_on<T>(
     runtime.shutdown_timeout(LEFTOVERS_WITHIN);
     ended
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_flag_stands_in_the_way_of_another() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -65,6 +65,10 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if and (eq .Values.store.backend "redis") .Values.store.redis.existingSecret .Values.store.redis.urlKey (not .Values.store.redis.url) }}yes{{ end }}
 {{- end }}
 
+{{- define "acs-broker.workloadIdentity" -}}
+{{- if and .Values.acs.entra.endpoint (eq .Values.acs.entra.kind "workload") }}yes{{ end }}
+{{- end }}
+
 {{- define "acs-broker.sealKeys" -}}
 {{- if and .Values.store.seal.existingSecret .Values.store.seal.keysKey }}yes{{ end }}
 {{- end }}
@@ -102,8 +106,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- define "acs-broker.check" -}}
 {{- $problems := list }}
 {{- $replicas := int .Values.replicaCount }}
-{{- if not .Values.acs.existingSecret }}
-{{- $problems = append $problems "acs.existingSecret: name the Secret that holds the ACS connection string (key acs.key)" }}
+{{- if not (or .Values.acs.existingSecret .Values.acs.entra.endpoint) }}
+{{- $problems = append $problems "acs.existingSecret: name the Secret that holds the ACS connection string (key acs.key), or sign in with Entra (acs.entra.endpoint)" }}
+{{- end }}
+{{- if and .Values.acs.existingSecret .Values.acs.entra.endpoint }}
+{{- $problems = append $problems "acs.entra.endpoint: and acs.existingSecret are both set; keep one of them" }}
 {{- end }}
 {{- if and (eq .Values.auth.mode "unauthenticated") (not .Values.auth.allowOffLoopback) }}
 {{- $problems = append $problems "auth.allowOffLoopback: unauthenticated mode lets anybody who can connect issue tokens for every user; set it to true only behind an authenticating mesh or a NetworkPolicy" }}
