@@ -51,6 +51,7 @@ fuzz: ## fuzzes every parser of untrusted bytes, SECONDS=60 each; needs a nightl
 bench: ## measures the service against a bare tonic server (see bench/load)
 	python3 bench/load/run.py
 	python3 bench/load/sends.py
+	python3 bench/load/guarded.py
 
 image: ## builds the container image; needs docker
 	docker build --tag $(IMAGE) .

@@ -1,10 +1,12 @@
 //! The yardstick of `bench/load`: a stock tonic server that answers every IssueToken with the same stored message.
 //!
 //! It asks a broker once (first argument, its URL; second, a user) and from then on repeats that answer on its own port,
-//! so both send the same bytes. It has no cache, no store and no metrics.
+//! so both send the same bytes. It has no cache, no store and no metrics. With three further arguments, PEM files of a
+//! certificate, its key and an authority, it speaks TLS and asks for clients' certificates.
 #![allow(clippy::print_stdout, reason = "the driver reads the address from standard output")]
 
 use acs_broker::grpc::proto::v1;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use v1::token_service_client::TokenServiceClient;
 use v1::token_service_server::{TokenService, TokenServiceServer};
 
@@ -48,10 +50,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
+    let mut server = tonic::transport::Server::builder();
+    if let (Some(cert), Some(key), Some(ca)) = (arguments.next(), arguments.next(), arguments.next()) {
+        let identity = Identity::from_pem(std::fs::read(cert)?, std::fs::read(key)?);
+        let authority = Certificate::from_pem(std::fs::read(ca)?);
+        server = server.tls_config(ServerTlsConfig::new().identity(identity).client_ca_root(authority))?;
+    }
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-    tonic::transport::Server::builder()
-        .add_service(TokenServiceServer::new(Bare(answer)))
-        .serve_with_incoming(incoming)
-        .await?;
+    server.add_service(TokenServiceServer::new(Bare(answer))).serve_with_incoming(incoming).await?;
     Ok(())
 }
