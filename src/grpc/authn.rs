@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_was_not_admitted_has_no_caller() {
+    fn a_request_that_was_not_admitted_has_no_permit() {
         let status = Permit::of(&tonic::Request::new(())).err().unwrap();
         assert_eq!(status.code(), tonic::Code::Unauthenticated);
     }
