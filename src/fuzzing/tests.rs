@@ -26,7 +26,9 @@ const TARGETS: &[(&str, Target)] = &[
     ("auth_tokens", crate::auth::fuzzing::tokens),
     ("auth_key_sets", crate::auth::fuzzing::key_sets),
     ("config_settings", crate::config::fuzzing::settings),
+    #[cfg(feature = "emulator")]
     ("emulator_requests", crate::emulator::fuzzing::requests),
+    #[cfg(feature = "emulator")]
     ("emulator_mail_parts", crate::emulator::fuzzing::mail_parts),
 ];
 
@@ -53,8 +55,13 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
 fn every_target_has_a_program_and_seeds() {
     let known: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(known.len(), TARGETS.len());
-    assert_eq!(names(&fuzz().join("fuzz_targets"), ".rs"), known, "fuzz/fuzz_targets");
-    assert_eq!(names(&fuzz().join("seeds"), ""), known, "fuzz/seeds");
+    // A build without the emulator has none of its parsers.
+    let is_built = |name: &String| cfg!(feature = "emulator") || !name.starts_with("emulator_");
+    let there = |folder: &str, ending: &str| -> BTreeSet<String> {
+        names(&fuzz().join(folder), ending).into_iter().filter(is_built).collect()
+    };
+    assert_eq!(there("fuzz_targets", ".rs"), known, "fuzz/fuzz_targets");
+    assert_eq!(there("seeds", ""), known, "fuzz/seeds");
     let manifest = std::fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
     for name in &known {
         assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "fuzz/Cargo.toml: {name}");
@@ -68,7 +75,7 @@ fn no_seed_is_a_finding_nor_are_its_beginnings() {
         for (name, seed) in seeds(target) {
             assert!(seed.len() <= 16 * 1024, "{name} is large; the fuzzer grows what it needs");
             // A handful of places to cut, so that slow targets are as quick as fast ones.
-            let step = seed.len().max(1);
+            let step = seed.len().div_ceil(8).max(1);
             for end in (0..seed.len()).step_by(step).chain([seed.len()]) {
                 let beginning = &seed[..end];
                 let played = std::panic::catch_unwind(|| run(beginning));

@@ -27,6 +27,7 @@ use crate::store::seal::{Name, Vault};
 pub(crate) mod redis_server;
 
 /// The stores of messaging of a replica whose budgets go by this clock, as all of its fleet must.
+#[cfg_attr(not(feature = "emulator"), expect(dead_code, reason = "for tests against the emulator"))]
 pub(crate) async fn replica_on(url: &str, clock: Arc<dyn Clock>) -> MessageStores {
     let started = start(&patient(url), Vault::plain(), Arc::clone(&clock), Metrics::new()).await.unwrap();
     let mut redis = Arc::into_inner(started).unwrap();
