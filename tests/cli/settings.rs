@@ -144,7 +144,8 @@ fn a_wrong_command_line_exits_with_2_and_says_what_is_right() {
         (&["identity", "list", "--page-size", "0"], "1..=1000"),
         (&["identity", "import", "/no/such/file"], "cannot open /no/such/file"),
         (&["token", "issue", "alice", "--scope", "chat", "--server", "localhost"], "http://127.0.0.1:50051"),
-        (&["identity", "list", "--server", "https://localhost:1"], "the broker serves plain text"),
+        (&["identity", "list", "--server", "ftp://localhost:1"], "must be like http://127.0.0.1:50051"),
+        (&["identity", "list", "--server", "http://localhost:1", "--ca", "/no/such/file"], "--ca"),
         (
             &["identity", "list", "--server", "http://me:secret@localhost:1"],
             "must be like http://127.0.0.1:50051",
