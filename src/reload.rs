@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ struct Seen(BTreeMap<usize, [u8; 32]>);
 impl Seen {
     fn look(&mut self, things: &[Arc<dyn Reloadable>], metrics: &Metrics) {
         for (place, thing) in things.iter().enumerate() {
-            let read: Result<Vec<_>, _> = thing.files().iter().map(read).collect();
+            let read: Result<Vec<_>, _> = thing.files().iter().map(|path| read(path)).collect();
             let digest = digest(&read);
             let before = self.0.insert(place, digest);
             if before == Some(digest) {
@@ -105,7 +105,13 @@ fn digest(read: &Result<Vec<Vec<u8>>, String>) -> [u8; 32] {
     sha.finalize().into()
 }
 
-pub(crate) fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
+/// A file of at most as many bytes as are followed.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    read_up_to(path, MAX_FILE_BYTES)
+}
+
+/// A file of at most so many bytes; the error names its path and no content.
+pub(crate) fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let cannot = |error: std::io::Error| format!("{} cannot be read ({})", path.display(), error.kind());
     // Opening a pipe that nobody writes to would wait for ever.
     if !std::fs::metadata(path).map_err(cannot)?.is_file() {
@@ -113,9 +119,9 @@ pub(crate) fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
     }
     let mut content = Vec::new();
     let file = std::fs::File::open(path).map_err(cannot)?;
-    let size = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content).map_err(cannot)?;
-    if size as u64 > MAX_FILE_BYTES {
-        return Err(format!("{} has more than {MAX_FILE_BYTES} bytes", path.display()));
+    let size = file.take(most + 1).read_to_end(&mut content).map_err(cannot)?;
+    if size as u64 > most {
+        return Err(format!("{} has more than {most} bytes", path.display()));
     }
     Ok(content)
 }

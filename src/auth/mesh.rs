@@ -113,9 +113,7 @@ impl Mesh {
 
     fn is_pinned(&self, peer: &Peer) -> bool {
         self.pinned.iter().any(|pin| match (pin, &peer.certificate) {
-            (Pin::Loopback, _) => {
-                peer.address.is_some_and(|address| address.ip().to_canonical().is_loopback())
-            }
+            (Pin::Loopback, _) => peer.is_local(),
             (Pin::Uri(uri), Some(certificate)) => certificate.uris.contains(uri),
             (Pin::Dns(name), Some(certificate)) => {
                 certificate.dns.iter().any(|dns| dns.eq_ignore_ascii_case(name))

@@ -4,7 +4,6 @@
 //! 256 KiB. It decides nothing about when to fetch; `jwks` does. Its problems are for the log: they name what is wrong,
 //! never what a document says.
 
-use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,11 +20,12 @@ use url::{Host, Url};
 
 use super::key::Keys;
 use crate::auth::json;
+use crate::reload::read_up_to;
 
 /// The largest document or file that is read.
 const MAX_BYTES: usize = 262_144;
 /// The largest bearer token.
-const MAX_BEARER: usize = 16_384;
+const MAX_BEARER: u64 = 16_384;
 /// What discovery adds to an issuer.
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 
@@ -116,7 +116,7 @@ impl Fetch for Source {
         match self {
             Self::File(path) => {
                 let path = path.clone();
-                let read = tokio::task::spawn_blocking(move || read(&path, MAX_BYTES)).await;
+                let read = tokio::task::spawn_blocking(move || read_up_to(&path, MAX_BYTES as u64)).await;
                 let content = read.map_err(|_| "reading it was cut off".to_owned())??;
                 Ok(Fetched { keys: keys(&content)?, max_age: None })
             }
@@ -182,7 +182,7 @@ impl Server {
         let http = http.build().map_err(|_| "the HTTP client cannot be set up".to_owned())?;
         let bearer = match &trust.bearer_file {
             Some(path) => {
-                let token = read(path, MAX_BEARER)?;
+                let token = read_up_to(path, MAX_BEARER)?;
                 let value = [b"Bearer ", token.trim_ascii()].concat();
                 let mut value = HeaderValue::from_bytes(&value)
                     .map_err(|_| format!("{} does not hold a token", path.display()))?;
@@ -256,7 +256,7 @@ fn tls(home: &Url, ca_file: Option<&Path>) -> Result<ClientConfig, String> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     if let Some(path) = ca_file {
-        let pem = read(path, MAX_BYTES)?;
+        let pem = read_up_to(path, MAX_BYTES as u64)?;
         let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
             .map_err(|_| format!("{} is not a PEM file of certificates", path.display()))?;
@@ -272,21 +272,6 @@ fn tls(home: &Url, ca_file: Option<&Path>) -> Result<ClientConfig, String> {
         .map_err(|_| "TLS cannot be set up".to_owned())?
         .with_root_certificates(roots)
         .with_no_client_auth())
-}
-
-fn read(path: &Path, most: usize) -> Result<Vec<u8>, String> {
-    let cannot = |error: std::io::Error| format!("{} cannot be read ({})", path.display(), error.kind());
-    // Opening a pipe that nobody writes to would wait for ever.
-    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err(format!("{} is not a regular file", path.display()));
-    }
-    let mut content = Vec::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    let size = file.take(most as u64 + 1).read_to_end(&mut content).map_err(cannot)?;
-    if size > most {
-        return Err(format!("{} has more than {most} bytes", path.display()));
-    }
-    Ok(content)
 }
 
 #[cfg(test)]
