@@ -5,7 +5,7 @@
 //! left after it. Used by `writer`.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read as _, Seek, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::chain::{Hash, PREFIX, Read, torn_hash};
@@ -88,12 +88,7 @@ impl Content {
         }
         let at = |error| io_error("read")(error);
         file.seek(SeekFrom::Start(0)).map_err(at)?;
-        let mut start = Vec::new();
-        file.take(4096).read_to_end(&mut start).map_err(at)?;
-        let common = start.len().min(PREFIX.len());
-        if start.get(..common) != PREFIX.get(..common) {
-            return Err(OpenError::Foreign);
-        }
+        let head = first_line(file).map_err(at)?.ok_or(OpenError::Foreign)?;
         let from = length.saturating_sub(TAIL_BYTES);
         file.seek(SeekFrom::Start(from)).map_err(at)?;
         let mut end = Vec::new();
@@ -103,7 +98,6 @@ impl Content {
         if open_line {
             end.push(b'\n');
         }
-        let head = start.split(|&byte| byte == b'\n').next().and_then(head_of);
         let (tail, rest) = last_line(&end);
         match (head, tail) {
             (Some(head), Some(tail)) => Ok(Self { lines: Some((head, tail)), torn: torn(rest), open_line }),
@@ -114,8 +108,29 @@ impl Content {
     }
 }
 
-fn head_of(line: &[u8]) -> Option<Head> {
-    let line = Read::parse(line)?.line;
+/// The first whole line, if there is one; nothing at all if this is no file of ours. What stands before it is what a
+/// full disk or a crash left of earlier attempts to begin the file.
+fn first_line(file: &mut File) -> io::Result<Option<Option<Head>>> {
+    let mut lines = BufReader::new(file.take(TAIL_BYTES));
+    let mut line = Vec::new();
+    let mut is_first = true;
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        let whole = line.strip_suffix(b"\n").unwrap_or(&line);
+        let common = whole.len().min(PREFIX.len());
+        if is_first && whole.get(..common) != PREFIX.get(..common) {
+            return Ok(None);
+        }
+        if let Some(read) = Read::parse(whole) {
+            return Ok(head_of(read).map(Some));
+        }
+        is_first = false;
+        line.clear();
+    }
+    Ok(Some(None))
+}
+
+fn head_of(read: Read) -> Option<Head> {
+    let line = read.line;
     if line.kind != "file" {
         return None;
     }

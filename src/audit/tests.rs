@@ -468,7 +468,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn a_file_torn_anywhere_is_continued_and_verifies(keep in 0usize..2600, twice in any::<bool>()) {
@@ -525,6 +525,29 @@ proptest! {
                 .collect();
             assert_eq!(numbers, (0..number).collect::<Vec<_>>(), "each once, in order");
         });
+    }
+}
+
+#[test]
+fn a_first_line_torn_twice_anywhere_is_in_nobodys_way_afterwards() {
+    let whole = {
+        let folder = TempDir::new().unwrap();
+        let path = runtime().block_on(written(folder.path(), 0));
+        std::fs::read(path).unwrap().iter().position(|&byte| byte == b'\n').unwrap()
+    };
+    for cut in (0..12).chain((12..whole).step_by(29)).chain([whole - 1, whole]) {
+        let folder = TempDir::new().unwrap();
+        let settings = settings(folder.path());
+        for room in [cut, whole - cut] {
+            let room = Small::of(u64::try_from(room).unwrap());
+            assert!(Audit::open_on(room, &settings, clock(), Metrics::new()).is_err(), "no room at {cut}");
+        }
+        // The first finds two torn lines and begins; the second must find where that was.
+        for events in [1, 2] {
+            runtime().block_on(written(folder.path(), events));
+        }
+        let report = verify(folder.path());
+        assert_eq!((report.broken, report.stopped), (None, true), "{cut}");
     }
 }
 

@@ -22,8 +22,8 @@ use crate::metrics::Metrics;
 const LINGER: Duration = Duration::from_millis(20);
 /// How often what is written is made durable when nobody waits for it.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// How long after a failure the next attempt is made.
-const RETRY_EVERY: Duration = Duration::from_millis(250);
+/// How long after a failure the next attempt is made. Tests fill hundreds of disks.
+const RETRY_EVERY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 250 });
 /// How often the last number and hash are told to the log, when there is something new.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// What is written at a time.
