@@ -62,6 +62,9 @@ async fn the_script_answers_as_the_arithmetic_does() {
         let all = prop::collection::vec(steps(), 1..300).new_tree(&mut runner).unwrap().current();
         let (mut model, bucket) = (Bucket::default(), format!("bucket {round}"));
         let mut takes = Vec::new();
+        // Redis forgets by its own time, which does not stand still: a bucket begins with a limit that it keeps for 44 s.
+        model.take("first", &windows(&limits[1]), 1, clock.now());
+        redis.take_fair(&bucket, "first", &limits[1], 1).await.unwrap();
         for (at, step) in all.iter().enumerate() {
             match step {
                 Step::Take { caller, limits: chosen, cost } => {
