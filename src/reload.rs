@@ -112,18 +112,20 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
 
 /// A file of at most so many bytes; the error names its path and no content.
 pub(crate) fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>, String> {
-    let cannot = |error: std::io::Error| format!("{} cannot be read ({})", path.display(), error.kind());
+    content(path, most).map_err(|what| format!("{} {what}", path.display()))
+}
+
+/// A file of at most so many bytes; the error says what is wrong with it, and leaves it to others to name it.
+pub(crate) fn content(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let cannot = |error: std::io::Error| format!("cannot be read ({})", error.kind());
     // Opening a pipe that nobody writes to would wait for ever.
     if !std::fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err(format!("{} is not a regular file", path.display()));
+        return Err("is not a regular file".into());
     }
     let mut content = Vec::new();
     let file = std::fs::File::open(path).map_err(cannot)?;
     let size = file.take(most + 1).read_to_end(&mut content).map_err(cannot)?;
-    if size as u64 > most {
-        return Err(format!("{} has more than {most} bytes", path.display()));
-    }
-    Ok(content)
+    if size as u64 > most { Err(format!("has more than {most} bytes")) } else { Ok(content) }
 }
 
 #[cfg(test)]

@@ -44,16 +44,6 @@ pub(crate) fn sent(trail: &Trail, outcomes: &[Outcome], [accepted, refused, unkn
     trail.effect(accepted, outcomes.len() - failed - lost).effect(refused, failed).effect(unknown, lost);
 }
 
-/// Chat as this user, or as the broker itself, in this thread; empty if in none.
-pub(crate) fn about_chat(trail: &Trail, actor: Option<&UserId>, thread: &str) {
-    if let Some(actor) = actor {
-        trail.subject(Whom::User, actor.as_str());
-    }
-    if !thread.is_empty() {
-        trail.subject(Whom::Thread, thread);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,7 @@ use super::shadow::Shadow;
 use super::{Callers, Certificate, Principal};
 use crate::broker::policy::{Permissions, Quota, Witness};
 use crate::broker::types::Caller;
-use crate::reload::Reloadable;
+use crate::reload::{self, Reloadable};
 
 /// The largest policy that is read.
 pub const MAX_BYTES: u64 = 1_048_576;
@@ -71,7 +71,8 @@ struct Table {
 /// Everything that is wrong with it.
 pub fn read(path: &Path) -> Result<File, BadPolicy> {
     let bad = |problems| BadPolicy { path: path.to_owned(), problems };
-    let bytes = text::read(path).map_err(|what| bad(vec![Problem::of_file(what)]))?;
+    let bytes = reload::content(path, MAX_BYTES)
+        .map_err(|what| bad(vec![Problem::of_file(format!("the file {what}"))]))?;
     parse(&bytes).map_err(bad)
 }
 

@@ -4,14 +4,10 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io::Read;
 use std::ops::Range;
-use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-
-use super::MAX_BYTES;
 
 /// More problems than this are not told: whoever mends these sees the others next.
 const MOST_PROBLEMS: usize = 100;
@@ -44,19 +40,6 @@ impl fmt::Display for Problem {
         }
         f.write_str(&self.what)
     }
-}
-
-/// The bytes of a file.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let cannot = |error: std::io::Error| format!("the file cannot be read ({})", error.kind());
-    // Opening a pipe that nobody writes to would wait for ever.
-    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err("it is not a regular file".into());
-    }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    let size = file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if size as u64 > MAX_BYTES { Err(format!("it has more than {MAX_BYTES} bytes")) } else { Ok(bytes) }
 }
 
 /// A text that is being read, and what was found wrong so far.
