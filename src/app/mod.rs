@@ -354,9 +354,9 @@ impl App {
         let taking_in = listeners.webhook.map(|listener| {
             let stop = shutdown.child_token();
             let guard = stop.clone().drop_guard();
-            let (messaging, metrics) = (messaging.clone(), metrics.clone());
+            let (messaging, metrics, audit) = (messaging.clone(), metrics.clone(), audit.clone());
             let serving = async move {
-                webhook::serve(listener, &webhook, messaging, clock, metrics, stop).await;
+                webhook::serve(listener, &webhook, messaging, audit, clock, metrics, stop).await;
             };
             (guard, tokio::spawn(serving))
         });

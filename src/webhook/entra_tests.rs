@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::tests::{NOW, Rig, SECRET, status};
+use super::rig::{NOW, Rig, SECRET, status};
 use super::*;
 use crate::auth::jwt::key_server::{KeyServer, Reply};
 use crate::auth::jwt::trial::{Signer, key_set};
