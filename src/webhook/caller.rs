@@ -77,7 +77,7 @@ impl EventGrid {
             Ok(claims) => claims,
             Err(refusal) => {
                 tracing::debug!(why = refusal.text(), "a token of Event Grid was refused");
-                return Poster::Unknown(refusal.label());
+                return if refusal.is_ours() { Poster::Unclear } else { Poster::Unknown(refusal.label()) };
             }
         };
         // Version 1.0 calls the application that asked `appid`, version 2.0 `azp`. A token that says both is neither.

@@ -233,7 +233,7 @@ impl Outcome {
             Self::NoSuchPath => Some("path"),
             Self::NoSuchMethod => Some("method"),
             Self::Unknown(why) => Some(why),
-            Self::Unclear => Some("no_keys"),
+            Self::Unclear => Some("keys_not_yet"),
             Self::WrongType => Some("type"),
             Self::TooLarge | Self::TooSlow | Self::Malformed(_) => Some(self.name()),
         }
