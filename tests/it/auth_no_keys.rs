@@ -12,7 +12,7 @@ use tonic_types::StatusExt;
 use v1::token_service_client::TokenServiceClient;
 
 use crate::harness::messages::reason;
-use crate::harness::{BrokerProcess, emulator_process, until};
+use crate::harness::{BrokerProcess, Emulator, emulator_process, until};
 use crate::key_server::{KeyServer, Reply};
 use crate::token_signer::{Signer, key_set};
 
@@ -31,6 +31,7 @@ struct World {
     issuer: KeyServer,
     broker: BrokerProcess,
     tokens: TokenServiceClient<Channel>,
+    _emulator: Emulator,
     _folder: TempDir,
 }
 
@@ -66,9 +67,10 @@ impl World {
             ("AUTH__POLICY_FILE", file.as_str()),
             ("STORE__EMBEDDED__PATH", store.as_str()),
         ];
-        let broker = BrokerProcess::start(&emulator_process().await.connection_string, &settings).await;
+        let emulator = emulator_process().await;
+        let broker = BrokerProcess::start(&emulator.connection_string, &settings).await;
         let tokens = broker.tokens().await;
-        Self { issuer, broker, tokens, _folder: folder }
+        Self { issuer, broker, tokens, _emulator: emulator, _folder: folder }
     }
 
     async fn call(&self, token: &str, user_token: Option<&str>) -> Result<(), Status> {
