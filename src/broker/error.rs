@@ -37,7 +37,9 @@ pub enum Error {
     #[error("the caller could not be authenticated")]
     CallerUnauthenticated,
     /// Retry; the broker cannot judge the token that was brought.
-    #[error("the broker has not got the keys of the token's issuer, so it cannot judge the token; retry later")]
+    #[error(
+        "the broker has not got the keys of the token's issuer, so it cannot judge the token; retry later"
+    )]
     IssuerUnavailable {
         /// How long to wait.
         retry_after: Duration,

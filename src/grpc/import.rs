@@ -117,13 +117,7 @@ impl Entry {
     }
 
     /// Counts in `imported` at once, for what is done is done, whether or not the import gets as far as telling it.
-    async fn import(
-        self,
-        broker: &Broker,
-        permit: &Permit,
-        trail: &Trail,
-        imported: &AtomicUsize,
-    ) -> Done {
+    async fn import(self, broker: &Broker, permit: &Permit, trail: &Trail, imported: &AtomicUsize) -> Done {
         let outcome = match self.content {
             Ok(ImportEntry { user, identity, created_at, validate_only }) => match permit.user(&user) {
                 Ok(caller) => {

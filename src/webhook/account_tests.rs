@@ -30,8 +30,7 @@ impl Audited {
         let folder = TempDir::new().unwrap();
         std::fs::create_dir(folder.path().join("here")).unwrap();
         let file = folder.path().join("here/audit.log").to_string_lossy().into_owned();
-        let settings =
-            audit::Settings { fail_closed, ..audit::Settings::to_file(file, Secret::new(KEY)) };
+        let settings = audit::Settings { fail_closed, ..audit::Settings::to_file(file, Secret::new(KEY)) };
         let audit = Audit::open(&settings, Arc::new(ManualClock::at(NOW)), Metrics::new()).unwrap();
         let rig = Rig::audited(Settings::at("", Secret::new(SECRET)), audit.clone()).await;
         Self { rig, audit, folder }
@@ -141,7 +140,11 @@ async fn who_is_known_and_refused_all_the_same_leaves_why() {
     assert_eq!(of("code"), ["415", "400", "413", "400", "200", "200"]);
     let refused = ["refused"; 4].into_iter().chain(["allowed"; 2]);
     assert_eq!(of("decision"), refused.collect::<Vec<_>>());
-    assert_eq!(of_kind(&records, "decision").len(), 2, "both handshakes were on disk before they were answered");
+    assert_eq!(
+        of_kind(&records, "decision").len(),
+        2,
+        "both handshakes were on disk before they were answered"
+    );
 }
 
 #[tokio::test]
@@ -222,7 +225,10 @@ async fn with_fail_closed_an_event_takes_no_effect_before_it_is_on_record() {
     let decided = decisions.iter().find(|one| one["request_id"] == taken["request_id"]).unwrap();
     assert!(decided["seq"].as_u64() < taken["seq"].as_u64());
     assert_eq!(decided["for"], taken["for"], "whom it is about was on disk first");
-    assert!(calls.iter().any(|call| call["code"] == "503" && call["reason"] == "AUDIT_UNAVAILABLE"), "{text}");
+    assert!(
+        calls.iter().any(|call| call["code"] == "503" && call["reason"] == "AUDIT_UNAVAILABLE"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -234,7 +240,10 @@ async fn what_could_not_be_kept_is_on_record_as_that() {
     let (records, text) = audited.end().await;
     let call = of_kind(&records, "call")[0];
     assert_eq!((&call["decision"], &call["code"]), (&"allowed".into(), &"503".into()), "{text}");
-    assert_eq!((&call["reason"], &call["effects"]), (&"STORE_UNAVAILABLE".into(), &json!({"events_failed": 1})));
+    assert_eq!(
+        (&call["reason"], &call["effects"]),
+        (&"STORE_UNAVAILABLE".into(), &json!({"events_failed": 1}))
+    );
 }
 
 #[tokio::test]

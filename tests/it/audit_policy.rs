@@ -134,9 +134,7 @@ async fn what_the_policy_refuses_is_recorded_with_the_caller_and_whom_it_was_abo
     }
     assert_eq!(record("rpc").get("for"), None, "nothing of the message was read");
     // To its caller it is a bad field, but it was the policy that refused it; what nobody may ask for was never judged.
-    for (id, decision, why) in
-        [("validity", "refused", "validity"), ("validity-nonsense", "none", "")]
-    {
+    for (id, decision, why) in [("validity", "refused", "validity"), ("validity-nonsense", "none", "")] {
         assert_eq!(judged(&record(id))[1..], [decision, why], "{id}");
         assert_eq!(record(id)["reason"], "INVALID_FIELD", "{id}");
     }

@@ -17,12 +17,7 @@ use crate::messaging_events::{post, report};
 use crate::redis_server::RedisServer;
 
 /// A broker that sends, over Redis, and records in that folder; no file of it gets longer than `limit`.
-async fn start(
-    emulator: &Emulator,
-    redis: &RedisServer,
-    folder: &Path,
-    limit: Option<u64>,
-) -> BrokerProcess {
+async fn start(emulator: &Emulator, redis: &RedisServer, folder: &Path, limit: Option<u64>) -> BrokerProcess {
     let key = folder.join("key");
     std::fs::write(&key, KEY).unwrap();
     let (file, key) = (folder.join("audit.log"), key.to_string_lossy().into_owned());
@@ -130,7 +125,8 @@ async fn on_a_full_disk_a_strict_broker_takes_no_event_in() {
         assert_eq!(post(&broker.webhook_with_secret(), &event).await, 503);
     }
     let metrics = broker.metrics().await;
-    let counted = format!("acs_broker_webhook_events_total{{kind=\"sms_delivery\",outcome=\"taken\"}} {taken}\n");
+    let counted =
+        format!("acs_broker_webhook_events_total{{kind=\"sms_delivery\",outcome=\"taken\"}} {taken}\n");
     assert!(metrics.contains(&counted), "{taken} and none of the later ones: {metrics}");
     // Every event that was taken in is there with its decision.
     let decisions = of_the_webhook(folder.path(), "decision");

@@ -160,7 +160,10 @@ async fn a_token_that_cannot_be_judged_is_the_brokers_fault_and_touches_no_other
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(world.call(&portal, Some(&users)).await.is_ok());
-    assert_eq!(reason(&world.call(&stranger.sign("ES256", &of), None).await.unwrap_err()), "CALLER_UNAUTHENTICATED");
+    assert_eq!(
+        reason(&world.call(&stranger.sign("ES256", &of), None).await.unwrap_err()),
+        "CALLER_UNAUTHENTICATED"
+    );
     until("it says no more that anything is wrong", async || {
         !world.broker.readiness().await.contains("issuer_keys")
     })

@@ -238,7 +238,9 @@ impl Server {
         }
         let max_age = response.headers().get(CACHE_CONTROL).and_then(|value| max_age(value.to_str().ok()?));
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| Fault::of_request(&error.without_url()))? {
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| Fault::of_request(&error.without_url()))?
+        {
             if body.len() + chunk.len() > MAX_BYTES {
                 return Err(format!("{} answered with more than {MAX_BYTES} bytes", host(url)).into());
             }

@@ -115,11 +115,13 @@ impl Verifier {
         let (lacking, old) = (those(Standing::Lacking), those(Standing::Old));
         let mut trouble = Vec::new();
         if !lacking.is_empty() {
-            let what = format!("there are no keys of these issuers, and calls with their tokens fail: {lacking}");
+            let what =
+                format!("there are no keys of these issuers, and calls with their tokens fail: {lacking}");
             trouble.push(("issuer_keys", what));
         }
         if !old.is_empty() {
-            let what = format!("the keys of these issuers cannot be fetched; the old ones count for a while: {old}");
+            let what =
+                format!("the keys of these issuers cannot be fetched; the old ones count for a while: {old}");
             trouble.push(("issuer_keys_old", what));
         }
         trouble

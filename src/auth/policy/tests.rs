@@ -177,7 +177,9 @@ fn what_is_wrong_with_an_issuer_is_told_like_all_else() {
 fn what_costs_more_than_memory_is_bounded_and_the_first_too_many_is_named() {
     let issuers = |count: usize| -> String {
         let one = |number| {
-            format!("[[issuers]]\nname = \"i{number}\"\nissuer = \"https://{number}.example\"\naudience = \"b\"\n")
+            format!(
+                "[[issuers]]\nname = \"i{number}\"\nissuer = \"https://{number}.example\"\naudience = \"b\"\n"
+            )
         };
         (0..count).map(one).collect()
     };
@@ -188,17 +190,22 @@ fn what_costs_more_than_memory_is_bounded_and_the_first_too_many_is_named() {
         let test = "[[tests]]\ncaller = \"a\"\nrpc = \"SmsService/GetSms\"\nexpect = \"deny\"\n";
         minimal("a", "") + &test.repeat(count)
     };
-    let callers = |count: usize| -> String {
-        (0..count).map(|number| minimal(&format!("a{number}"), "")).collect()
-    };
+    let callers =
+        |count: usize| -> String { (0..count).map(|number| minimal(&format!("a{number}"), "")).collect() };
     for (text, told) in [
         (issuers(32), ""),
         (issuers(33), "line 129: issuers[32] is one too many: there may be at most 32"),
         (issuers(5000), "line 129: issuers[32] is one too many: there may be at most 32"),
         (entries("user_prefixes", "\"p:\"", 1000), ""),
-        (entries("user_prefixes", "\"p:\"", 1001), "line 1005: callers[0].user_prefixes[1000] is one too many"),
+        (
+            entries("user_prefixes", "\"p:\"", 1001),
+            "line 1005: callers[0].user_prefixes[1000] is one too many",
+        ),
         (entries("sms_senders", "\"*1\"", 1001), "line 1005: callers[0].sms_senders[1000] is one too many"),
-        (entries("email_senders", "\"*1\"", 1001), "line 1005: callers[0].email_senders[1000] is one too many"),
+        (
+            entries("email_senders", "\"*1\"", 1001),
+            "line 1005: callers[0].email_senders[1000] is one too many",
+        ),
         (entries("rpcs", "\"*\"", 1001), "line 1005: callers[0].rpcs[1000] is one too many"),
         (tests(1000), ""),
         (tests(1001), "line 4005: tests[1000] is one too many"),
@@ -215,7 +222,8 @@ fn what_costs_more_than_memory_is_bounded_and_the_first_too_many_is_named() {
 
 #[test]
 fn a_file_of_nothing_but_depth_is_refused() {
-    for text in ["[".repeat(500_000), "a.".repeat(500_000) + "a = 1", format!("a = {}", "[".repeat(500_000))] {
+    for text in ["[".repeat(500_000), "a.".repeat(500_000) + "a = 1", format!("a = {}", "[".repeat(500_000))]
+    {
         assert!(!problems(&text).is_empty());
     }
     let deep = format!("[[callers]]\nname = \"a\"\nmatch = {}{}\n", "[".repeat(70), "]".repeat(70));
