@@ -10,7 +10,7 @@ use acs_broker::secret::Secret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::audit::{KEY, records};
+use crate::audit::{KEY, command, records};
 use crate::harness::messages::{Clients, new_id, recipient, sending, sms};
 use crate::harness::{BrokerProcess, Emulator, WEBHOOK_SECRET, emulator_process};
 use crate::messaging_events::{post, report};
@@ -99,6 +99,10 @@ async fn what_event_grid_brings_is_on_record_and_a_flood_of_forged_posts_fills_n
     );
     assert_eq!(count, FORGED as u64, "every one is counted: {refused:?}");
     assert!(refused.len() <= 6, "{refused:?}");
+    let file = folder.path().join("audit.log").to_string_lossy().into_owned();
+    let key = folder.path().join("key").to_string_lossy().into_owned();
+    let verified = command(&["audit", "verify", "--key-file", &key, &file]);
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
     for plain in ["canary", &to[1..], WEBHOOK_SECRET, &sent.outcomes[0].message_id] {
         assert!(!text.contains(plain), "the audit holds {plain}");
     }
