@@ -67,6 +67,7 @@ struct Facts {
     audit: Option<String>,
     audit_closes: bool,
     credential: Option<Reason>,
+    issuers: Vec<Reason>,
 }
 
 impl Facts {
@@ -86,6 +87,7 @@ impl Facts {
         if self.audit.is_some() && !self.audit_closes {
             notes.push(Reason { code: "audit", message: audit.into() });
         }
+        notes.extend(self.issuers.iter().cloned());
         Report { ready: reasons.is_empty(), reasons, notes }
     }
 }
@@ -131,6 +133,12 @@ impl Readiness {
     /// What is wrong with the broker's credential towards ACS, if anything.
     pub fn credential(&self, problem: Option<Reason>) {
         self.change(|facts| facts.credential = problem);
+    }
+
+    /// What is wrong with the keys of token issuers. It does not make a replica unready: callers with certificates are
+    /// served, and so are those of other issuers.
+    pub fn issuers(&self, problems: Vec<Reason>) {
+        self.change(|facts| facts.issuers = problems);
     }
 
     fn change(&self, change: impl FnOnce(&mut Facts)) {

@@ -114,6 +114,7 @@ pub struct Metrics {
     bearer_tokens: Family<OutcomeLabels, Counter>,
     jwks_fetches: Family<OutcomeLabels, Counter>,
     jwks_failing: Gauge,
+    jwks_lacking: Gauge,
     audit_records: Counter,
     audit_lost: Counter,
     audit_available: Gauge,
@@ -272,6 +273,12 @@ impl Metrics {
             "Sources of issuers' keys that could not be fetched the last time; page somebody within a day",
             jwks_failing.clone(),
         );
+        let jwks_lacking = Gauge::default();
+        own.register(
+            "jwks_lacking",
+            "Sources of issuers' keys of which there are none, so that calls with their tokens fail; page somebody",
+            jwks_lacking.clone(),
+        );
         let audit_records = Counter::default();
         own.register("audit_records", "Audit records written", audit_records.clone());
         let audit_lost = Counter::default();
@@ -315,6 +322,7 @@ impl Metrics {
             bearer_tokens,
             jwks_fetches,
             jwks_failing,
+            jwks_lacking,
             audit_records,
             audit_lost,
             audit_available,
@@ -466,6 +474,11 @@ impl Metrics {
     /// So many more sources of keys fail.
     pub fn jwks_failing(&self, more: i64) {
         self.jwks_failing.inc_by(more);
+    }
+
+    /// So many more sources have no keys.
+    pub fn jwks_lacking(&self, more: i64) {
+        self.jwks_lacking.inc_by(more);
     }
 
     /// All metrics in the OpenMetrics text format.

@@ -18,6 +18,8 @@ pub(super) struct Access {
     pub(super) gate: Gate,
     /// What is made of files that may change.
     pub(super) reloadables: Vec<Arc<dyn Reloadable>>,
+    /// Who verifies tokens, if any count.
+    pub(super) issuers: Option<Arc<Verifier>>,
     /// What shadow mode sees, while it is on.
     pub(super) shadow: Option<Arc<Shadow>>,
 }
@@ -31,7 +33,7 @@ pub(super) fn build(
     match settings.mode {
         Mode::Unauthenticated => {
             let gate = Gate::open(settings.allow_off_loopback);
-            Ok(Access { gate, reloadables: Vec::new(), shadow: None })
+            Ok(Access { gate, reloadables: Vec::new(), issuers: None, shadow: None })
         }
         Mode::Policy => by_policy(settings, clock, metrics),
     }
@@ -55,9 +57,9 @@ fn by_policy(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> 
     }
     chain.push(Arc::clone(&verifier) as _);
     chain.push(Arc::new(Mtls));
-    let mut gate = Gate::new(chain, Arc::clone(&policy) as _).with_end_users(verifier);
+    let mut gate = Gate::new(chain, Arc::clone(&policy) as _).with_end_users(Arc::clone(&verifier) as _);
     if let Some(shadow) = &shadow {
         gate = gate.in_shadow(Arc::clone(shadow));
     }
-    Ok(Access { gate, reloadables: vec![policy], shadow })
+    Ok(Access { gate, reloadables: vec![policy], issuers: Some(verifier), shadow })
 }

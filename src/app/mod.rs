@@ -26,6 +26,7 @@ use crate::acs;
 use crate::admin::{self, Readiness};
 use crate::audit::{self, Audit};
 use crate::auth::Gate;
+use crate::auth::jwt::Verifier;
 use crate::auth::policy::BadPolicy;
 use crate::auth::shadow::Shadow;
 use crate::broker::Broker;
@@ -192,6 +193,7 @@ pub struct App {
     gate: Arc<Gate>,
     /// What is made of files that may change.
     reloadables: Vec<Arc<dyn Reloadable>>,
+    issuers: Option<Arc<Verifier>>,
     shadow: Option<Arc<Shadow>>,
     metrics: Metrics,
     readiness: Readiness,
@@ -259,6 +261,7 @@ impl App {
             server: config.server.clone(),
             gate: Arc::new(access.gate),
             reloadables,
+            issuers: access.issuers,
             shadow: access.shadow,
             tls,
             metrics,
@@ -310,6 +313,7 @@ impl App {
             tls,
             gate,
             reloadables,
+            issuers,
             shadow,
             metrics,
             readiness,
@@ -335,6 +339,7 @@ impl App {
         let watch = tokio::spawn(readiness::watch(
             broker.clone(),
             audit.clone(),
+            issuers,
             readiness.clone(),
             health.clone(),
             watching.clone(),
@@ -354,9 +359,9 @@ impl App {
         let taking_in = listeners.webhook.map(|listener| {
             let stop = shutdown.child_token();
             let guard = stop.clone().drop_guard();
-            let (messaging, metrics) = (messaging.clone(), metrics.clone());
+            let (messaging, metrics, audit) = (messaging.clone(), metrics.clone(), audit.clone());
             let serving = async move {
-                webhook::serve(listener, &webhook, messaging, clock, metrics, stop).await;
+                webhook::serve(listener, &webhook, messaging, audit, clock, metrics, stop).await;
             };
             (guard, tokio::spawn(serving))
         });

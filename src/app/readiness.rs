@@ -3,12 +3,14 @@
 //! It asks the store once a second, outside the request path. One missed answer is forgiven, so that a single slow reply
 //! does not take every replica out at once; a store that lost data or may lose it is not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Readiness;
+use crate::admin::{Readiness, Reason};
 use crate::audit::Audit;
+use crate::auth::jwt::Verifier;
 use crate::broker::Broker;
 use crate::broker::ports::StoreProblem;
 use crate::grpc::Health;
@@ -49,6 +51,7 @@ impl Judgement {
 pub(super) async fn watch(
     broker: Broker,
     audit: Audit,
+    issuers: Option<Arc<Verifier>>,
     readiness: Readiness,
     health: Health,
     shutdown: CancellationToken,
@@ -68,6 +71,8 @@ pub(super) async fn watch(
         }
         readiness.store(problem.as_ref().map(ToString::to_string));
         readiness.audit(audit.problem(), audit.is_fail_closed());
+        let trouble = issuers.as_ref().map(|issuers| issuers.trouble()).unwrap_or_default();
+        readiness.issuers(trouble.into_iter().map(|(code, message)| Reason { code, message }).collect());
         readiness.started();
         health.set_serving(readiness.report().ready);
         told = Some(problem);

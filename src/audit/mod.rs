@@ -124,6 +124,16 @@ impl Audit {
         }
     }
 
+    /// So many requests of nobody who is known were refused for this reason. One record for all of them, so that whoever
+    /// can connect cannot fill the disk: whoever calls this does so seldom.
+    pub fn refusals(&self, rpc: &'static str, why: &'static str, count: u64) {
+        if let Some(open) = &self.0
+            && count > 0
+        {
+            open.put(What::Refusals { rpc, why, count });
+        }
+    }
+
     /// Something happened to the process or its rules: a reload, a start. Details are words of ours or of the settings,
     /// never a value of a request.
     pub fn event(&self, name: &'static str, details: &[(&'static str, &str)]) {

@@ -48,6 +48,8 @@ pub(super) enum What {
     Decision { rpc: Arc<Rpc> },
     /// Something was done, or tried, at ACS or in the store.
     Effect { rpc: Option<Arc<Rpc>>, name: &'static str, outcome: &'static str, count: u32, on: Vec<Subject> },
+    /// Requests of nobody who is known were refused for one reason, so many since the last such record.
+    Refusals { rpc: &'static str, why: &'static str, count: u64 },
     /// Something happened to the process or its rules.
     Event { name: &'static str, details: Vec<(&'static str, String)> },
 }
@@ -141,6 +143,12 @@ impl Record {
                 member("outcome", outcome, to);
                 let _ = write!(to, ",\"count\":{count}");
                 subjects(on.iter().copied(), to);
+            }
+            What::Refusals { rpc, why, count } => {
+                begin(self.at, "refusals", to);
+                member("rpc", rpc, to);
+                decision(Some(Decision::Refused(why)), to);
+                let _ = write!(to, ",\"count\":{count}");
             }
             What::Event { name, details } => {
                 begin(self.at, "event", to);

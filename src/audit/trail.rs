@@ -178,6 +178,14 @@ impl Trail {
         self
     }
 
+    /// The rules refuse it, and the error that its caller gets does not say so.
+    pub fn refused(&self, why: &'static str) -> &Self {
+        self.note(|_, noted| {
+            noted.decision.get_or_insert(Decision::Refused(why));
+        });
+        self
+    }
+
     /// The call may go on: nothing of it has been done yet. With `audit.fail_closed` this waits until that is on disk,
     /// and if it cannot be, the call must not go on.
     pub async fn admitted(&self, caller: &str) -> Result<(), Unrecorded> {

@@ -31,6 +31,9 @@ use crate::broker::types::Caller;
 /// The header in which a caller passes on the token of the user it acts for.
 pub const USER_TOKEN: http::HeaderName = http::HeaderName::from_static("x-acs-broker-user-token");
 
+/// How many policies one call is asked of while they change.
+const EDITIONS: usize = 3;
+
 /// `[auth]`: who may call.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +128,8 @@ pub enum Verdict {
     NotPresented,
     /// There is evidence, and it is bad. Ends the chain. The text is for the log and holds nothing the caller sent.
     Refused(&'static str),
+    /// There is evidence, and the broker lacks what it takes to judge it. Ends the chain. The text is for the log.
+    Unclear(&'static str),
 }
 
 /// Reads one kind of evidence.
@@ -138,13 +143,43 @@ pub trait Authenticator: Send + Sync {
 pub trait Callers: Send + Sync {
     /// The caller with what it may do; none if the policy does not list it.
     fn caller(&self, principal: &Principal) -> Option<Caller>;
+
+    /// Tells one policy from the next. Whoever was proven under one is not looked up in another: the same name of an
+    /// issuer may mean somebody else there.
+    fn edition(&self) -> u64 {
+        0
+    }
 }
 
 /// Verifies the tokens of end users that callers pass on.
 #[async_trait]
 pub trait EndUsers: Send + Sync {
-    /// What the token says, if this issuer of the policy has signed it. The error is for the log.
-    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str>;
+    /// What the token says, if this issuer of the policy has signed it.
+    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, Unproven>;
+}
+
+/// Why the token of an end user does not count. The texts are for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unproven {
+    /// It is missing or bad.
+    Bad(&'static str),
+    /// The broker lacks what it takes to judge it.
+    Unclear(&'static str),
+}
+
+impl Unproven {
+    /// Its text.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Bad(text) | Self::Unclear(text) => text,
+        }
+    }
+}
+
+impl From<&'static str> for Unproven {
+    fn from(text: &'static str) -> Self {
+        Self::Bad(text)
+    }
 }
 
 /// Why no caller was found; for the log.
@@ -156,6 +191,9 @@ pub enum Unidentified {
     /// One found bad evidence.
     #[error("{0}")]
     Refused(&'static str),
+    /// One found evidence that cannot be judged now.
+    #[error("{0}")]
+    Unclear(&'static str),
     /// The evidence is good, and the policy does not list whom it proves.
     #[error("the policy lists no such caller")]
     NotListed,
@@ -197,8 +235,20 @@ impl Gate {
         Self { shadow: Some(shadow), ..self }
     }
 
-    /// Who makes the call. The first authenticator that knows the principal or refuses ends the chain.
+    /// Who makes the call. The first authenticator that knows the principal or refuses ends the chain. All of it is asked
+    /// of one policy: if that changes meanwhile, it is asked again of the new one.
     pub async fn identify(&self, credentials: &Credentials<'_>) -> Result<Caller, Unidentified> {
+        for _ in 0..EDITIONS {
+            let edition = self.callers.edition();
+            let identified = self.identify_in_one(credentials).await;
+            if self.callers.edition() == edition {
+                return identified;
+            }
+        }
+        Err(Unidentified::Unclear("the policy changes too often"))
+    }
+
+    async fn identify_in_one(&self, credentials: &Credentials<'_>) -> Result<Caller, Unidentified> {
         let (principal, why) = match self.prove(credentials).await {
             Ok(principal) => match self.callers.caller(&principal) {
                 Some(caller) => return Ok(caller),
@@ -217,29 +267,30 @@ impl Gate {
             match authenticator.authenticate(credentials).await {
                 Verdict::Proven(principal) => return Ok(principal),
                 Verdict::Refused(why) => return Err(Unidentified::Refused(why)),
+                Verdict::Unclear(why) => return Err(Unidentified::Unclear(why)),
                 Verdict::NotPresented => {}
             }
         }
         Err(Unidentified::NotClaimed)
     }
 
-    /// The user id that the end user's own token names, if it is there and good. The error is for the log.
+    /// The user id that the end user's own token names, if it is there and good.
     pub async fn end_user(
         &self,
         rule: &EndUserRule,
         credentials: &Credentials<'_>,
-    ) -> Result<String, &'static str> {
+    ) -> Result<String, Unproven> {
         let end_users = self.end_users.as_ref().ok_or("nobody verifies the tokens of end users")?;
         let mut sent = credentials.headers.get_all(&USER_TOKEN).iter();
         let token = match (sent.next(), sent.next()) {
             (Some(token), None) => token.to_str().map_err(|_| "the end user's token is no text")?,
-            (None, _) => return Err("there is no token of the end user"),
-            (Some(_), Some(_)) => return Err("there is more than one token of the end user"),
+            (None, _) => return Err("there is no token of the end user".into()),
+            (Some(_), Some(_)) => return Err("there is more than one token of the end user".into()),
         };
         let claims = end_users.verify(&rule.issuer, token).await?;
         match claims.all.get(rule.claim.as_ref()) {
             Some(serde_json::Value::String(id)) => Ok(id.clone()),
-            _ => Err("the end user's token has no such claim, or it is no text"),
+            _ => Err("the end user's token has no such claim, or it is no text".into()),
         }
     }
 }

@@ -36,6 +36,14 @@ pub enum Error {
     /// Authenticate.
     #[error("the caller could not be authenticated")]
     CallerUnauthenticated,
+    /// Retry; the broker cannot judge the token that was brought.
+    #[error(
+        "the broker has not got the keys of the token's issuer, so it cannot judge the token; retry later"
+    )]
+    IssuerUnavailable {
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// Ask the operator for the permission, or do without.
     #[error("this caller lacks the permission {permission}")]
     PermissionMissing {
@@ -176,6 +184,7 @@ impl Error {
         match self {
             Self::InvalidField(_) => "INVALID_FIELD",
             Self::CallerUnauthenticated => "CALLER_UNAUTHENTICATED",
+            Self::IssuerUnavailable { .. } => "ISSUER_UNAVAILABLE",
             Self::PermissionMissing { .. } => "PERMISSION_MISSING",
             Self::CallerQuotaExceeded { .. } => "CALLER_QUOTA_EXCEEDED",
             Self::IdentityNotFound => "IDENTITY_NOT_FOUND",
@@ -206,6 +215,7 @@ impl Error {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RequestInProgress { retry_after }
+            | Self::IssuerUnavailable { retry_after }
             | Self::CallerQuotaExceeded { retry_after }
             | Self::AcsLimitReached { retry_after }
             | Self::OutcomeUnknown { retry_after, .. }

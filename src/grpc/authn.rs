@@ -6,8 +6,8 @@
 
 use super::method::Method;
 use super::observe::Identified;
-use super::permit::Permit;
-use crate::auth::{Credentials, Gate, Peer};
+use super::permit::{JUDGE_AGAIN, Permit};
+use crate::auth::{Credentials, Gate, Peer, Unidentified};
 use crate::broker::error::Error;
 
 /// Finds out who calls and whether it may, and notes it in the request for the handler and in `who` for the log.
@@ -23,8 +23,10 @@ pub(crate) async fn admit<B>(
     }
     let credentials = Credentials { peer, headers: request.headers() };
     let identified = gate.identify(&credentials).await;
-    let Ok(caller) = who.get_or_init(|| identified) else {
-        return Err(Error::CallerUnauthenticated);
+    let caller = match who.get_or_init(|| identified) {
+        Ok(caller) => caller,
+        Err(Unidentified::Unclear(_)) => return Err(Error::IssuerUnavailable { retry_after: JUDGE_AGAIN }),
+        Err(_) => return Err(Error::CallerUnauthenticated),
     };
     // Without one there is no such method, which is told only to those who are known.
     if let Some(rpc) = method.rpc {
@@ -38,7 +40,6 @@ pub(crate) async fn admit<B>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Unidentified;
     use crate::grpc::method;
 
     #[tokio::test]

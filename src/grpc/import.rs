@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::stream::{FuturesOrdered, Stream, StreamExt};
 use sha2::{Digest, Sha256};
@@ -51,7 +52,8 @@ impl Imports {
         entries: impl Stream<Item = Result<ImportIdentitiesRequest, Status>>,
     ) -> Result<ImportIdentitiesResponse, Status> {
         let mut entries = std::pin::pin!(entries.fuse());
-        let mut tally = Tally::new(self, trail);
+        let imported = AtomicUsize::new(0);
+        let mut tally = Tally::new(self, trail, &imported);
         let mut running = FuturesOrdered::new();
         let mut names = HashSet::new();
         // An entry that names what a running one names: its answer depends on theirs.
@@ -59,7 +61,7 @@ impl Imports {
         loop {
             if let Some(entry) = waiting.take_if(|_| running.is_empty()) {
                 names.extend(entry.names());
-                running.push_back(entry.import(broker, permit, trail));
+                running.push_back(entry.import(broker, permit, trail, &imported));
             }
             tokio::select! {
                 Some(done) = running.next() => {
@@ -76,7 +78,7 @@ impl Imports {
                         waiting = Some(entry);
                     } else {
                         names.extend(entry.names());
-                        running.push_back(entry.import(broker, permit, trail));
+                        running.push_back(entry.import(broker, permit, trail, &imported));
                     }
                 }
                 else => return Ok(std::mem::take(&mut tally.response)),
@@ -114,7 +116,8 @@ impl Entry {
         self.names.into_iter().flatten()
     }
 
-    async fn import(self, broker: &Broker, permit: &Permit, trail: &Trail) -> Done {
+    /// Counts in `imported` at once, for what is done is done, whether or not the import gets as far as telling it.
+    async fn import(self, broker: &Broker, permit: &Permit, trail: &Trail, imported: &AtomicUsize) -> Done {
         let outcome = match self.content {
             Ok(ImportEntry { user, identity, created_at, validate_only }) => match permit.user(&user) {
                 Ok(caller) => {
@@ -125,6 +128,7 @@ impl Entry {
                         // A record for each: whom an identity is given to decides who gets its tokens.
                         let on = [(Whom::User, who.as_str()), (Whom::Identity, whose.as_str())];
                         trail.did("identity_imported", 1, &on);
+                        imported.fetch_add(1, Ordering::Relaxed);
                     }
                     outcome
                 }
@@ -188,14 +192,33 @@ struct Tally<'a> {
     begun: i64,
     counted: i64,
     /// Entries that changed something.
-    done: usize,
+    imported: &'a AtomicUsize,
+    /// Entries that would have.
+    checkable: usize,
+    /// Entries that were there already.
+    unchanged: usize,
+    /// Entries that the policy refused.
+    refused: usize,
+    /// Entries that could not be imported for any other reason.
+    failed: usize,
     response: ImportIdentitiesResponse,
 }
 
 impl<'a> Tally<'a> {
-    fn new(imports: &'a Imports, trail: &'a Trail) -> Self {
-        let response = ImportIdentitiesResponse::default();
-        Self { imports, trail, checked: None, begun: 0, counted: 0, done: 0, response }
+    fn new(imports: &'a Imports, trail: &'a Trail, imported: &'a AtomicUsize) -> Self {
+        Self {
+            imports,
+            trail,
+            checked: None,
+            begun: 0,
+            counted: 0,
+            imported,
+            checkable: 0,
+            unchanged: 0,
+            refused: 0,
+            failed: 0,
+            response: ImportIdentitiesResponse::default(),
+        }
     }
 
     fn expect_one_more(&mut self) -> Result<(), Status> {
@@ -209,7 +232,7 @@ impl<'a> Tally<'a> {
 
     /// Counts the next entry; an error that is not about the entry itself ends the import.
     fn count(&mut self, done: Done) -> Result<(), Status> {
-        self.done += usize::from(!done.validate_only && matches!(done.outcome, Ok(Imported::New)));
+        let validate_only = done.validate_only;
         let outcome = match (done.outcome, done.names) {
             // The store cannot know what an earlier entry would have put there.
             (Ok(Imported::New), Some(names)) if done.validate_only => {
@@ -217,6 +240,12 @@ impl<'a> Tally<'a> {
             }
             (outcome, _) => outcome,
         };
+        match &outcome {
+            Ok(Imported::New) => self.checkable += usize::from(validate_only),
+            Ok(Imported::Unchanged) => self.unchanged += 1,
+            Err(Error::PermissionMissing { .. }) => self.refused += 1,
+            Err(_) => self.failed += 1,
+        }
         match outcome {
             Ok(Imported::New) => self.response.imported_count += 1,
             Ok(Imported::Unchanged) => self.response.unchanged_count += 1,
@@ -255,6 +284,11 @@ impl<'a> Tally<'a> {
 impl Drop for Tally<'_> {
     /// Also when the import ends early, or its caller hangs up: what is done is done.
     fn drop(&mut self) {
-        self.trail.effect("identities_imported", self.done);
+        self.trail
+            .effect("identities_imported", self.imported.load(Ordering::Relaxed))
+            .effect("identities_checked", self.checkable)
+            .effect("identities_unchanged", self.unchanged)
+            .effect("identities_refused", self.refused)
+            .effect("identities_failed", self.failed);
     }
 }

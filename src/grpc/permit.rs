@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::status;
 use crate::audit::Trail;
-use crate::auth::{Credentials, Gate, UNAUTHENTICATED};
+use crate::auth::{Credentials, Gate, UNAUTHENTICATED, Unproven};
 use crate::broker::error::Error;
 use crate::broker::policy::{Missing, Need, Rpc};
 use crate::broker::types::{Caller, ScopeSet, UserId, Validity};
@@ -23,15 +23,20 @@ use crate::messaging::{Event, Happened};
 pub(crate) struct Permit {
     caller: Caller,
     rpc: Rpc,
-    /// Where it is noted what would be refused; one that notes nothing where refusals are real.
+    /// Where it is noted what is refused in another name, and in shadow mode what would be.
     trail: Trail,
     /// The user id that the end user's own token names, if the policy asks for one.
     end_user: Option<Result<String, NoEndUser>>,
 }
 
-/// The end user's token is missing or bad; why is in the log.
+/// The end user's token does not count; why is in the log.
 #[derive(Debug, Clone, Copy)]
-struct NoEndUser;
+enum NoEndUser {
+    /// It is missing or bad.
+    Bad,
+    /// It cannot be judged now.
+    Unclear,
+}
 
 impl Permit {
     /// Lets the caller in if it may call this RPC now.
@@ -42,7 +47,7 @@ impl Permit {
         rpc: Rpc,
         trail: Option<&Trail>,
     ) -> Result<Self, Error> {
-        let trail = trail.filter(|_| caller.permissions().is_shadow()).cloned().unwrap_or_default();
+        let trail = trail.cloned().unwrap_or_default();
         let mut permit = Self { caller: caller.clone(), rpc, trail, end_user: None };
         permit.ask(Need::Rpc)?;
         let counted = caller.permissions().count(caller.name(), rpc, Instant::now());
@@ -54,8 +59,12 @@ impl Permit {
         permit.end_user = match &caller.permissions().rules().end_user {
             None => None,
             Some(rule) => Some(gate.end_user(rule, credentials).await.map_err(|why| {
-                tracing::info!(caller = caller.name(), refusal = why, "the end user's token is not accepted");
-                NoEndUser
+                let (caller, refusal) = (caller.name(), why.text());
+                tracing::info!(caller, refusal, "the end user's token is not accepted");
+                match why {
+                    Unproven::Bad(_) => NoEndUser::Bad,
+                    Unproven::Unclear(_) => NoEndUser::Unclear,
+                }
             })),
         };
         Ok(permit)
@@ -109,7 +118,9 @@ impl Permit {
         self.ask(Need::Scopes(scopes))?;
         match validity {
             Some(asked) => match self.ask(Need::Validity(*asked)) {
-                Err(Error::PermissionMissing { .. }) => {
+                Err(Error::PermissionMissing { permission }) => {
+                    // To the caller it is a bad field, which it can mend; it was the policy that refused.
+                    self.trail.refused(permission.kind());
                     let most = self.caller.permissions().rules().max_validity.as_duration();
                     let most = humantime::format_duration(most);
                     let what = format!("must be at most {most}: the policy allows this caller no longer");
@@ -170,11 +181,17 @@ impl Permit {
         };
         match user {
             Some(user) if proven == Some(user.as_str()) => Ok(()),
+            Some(_) if self.is_unclear() => Err(Error::IssuerUnavailable { retry_after: JUDGE_AGAIN }),
             _ => {
                 self.would_refuse(Missing::EndUser);
                 self.caller.refuse(self.rpc, Missing::EndUser)
             }
         }
+    }
+
+    /// Whether it is the broker's fault that nobody knows who the end user is, and this matters.
+    fn is_unclear(&self) -> bool {
+        matches!(self.end_user, Some(Err(NoEndUser::Unclear))) && !self.caller.permissions().is_shadow()
     }
 
     /// Whether the caller may have this; in shadow mode it may, and the call's record says what would be refused.
@@ -188,12 +205,18 @@ impl Permit {
         self.caller.may(self.rpc, need)
     }
 
-    /// A stranger lacks everything, for one reason.
+    /// Notes what would be refused, where refusals are not real. A stranger lacks everything, for one reason.
     fn would_refuse(&self, missing: Missing) {
+        if !self.caller.permissions().is_shadow() {
+            return;
+        }
         let is_stranger = self.caller.name() == UNAUTHENTICATED;
         self.trail.would_refuse(if is_stranger { "caller" } else { missing.kind() });
     }
 }
+
+/// When to come back with a token that could not be judged: keys that fail are fetched again after 2 to 60 seconds.
+pub(super) const JUDGE_AGAIN: Duration = Duration::from_secs(5);
 
 /// RetryInfo with no delay would be taken for none.
 const MIN_WAIT: Duration = Duration::from_millis(1);

@@ -16,9 +16,12 @@ struct Portal;
 
 #[async_trait]
 impl EndUsers for Portal {
-    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str> {
+    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, Unproven> {
         if issuer != "portal" || token.starts_with("bad") {
-            return Err("bad");
+            return Err(Unproven::Bad("bad"));
+        }
+        if token.starts_with("unclear") {
+            return Err(Unproven::Unclear("no keys"));
         }
         let mut all = serde_json::Map::new();
         all.insert("uid".into(), token.into());
@@ -99,6 +102,11 @@ async fn where_the_policy_asks_for_it_the_end_users_own_token_must_name_the_user
         assert_eq!(reason(permit.every_user()), "user_token");
         assert_eq!(reason(permit.chat(None, [])), "user_token");
     }
+    // Whose keys are missing is not the caller's fault; and it tells nothing of who exists.
+    let permit = with_tokens(ruled("uid"), &["unclear"]).await;
+    assert_eq!(reason(permit.user(&user("alice"))), "ISSUER_UNAVAILABLE");
+    assert!(matches!(permit.found(&user("alice")), Err(Error::IdentityNotFound)));
+    assert_eq!(reason(permit.every_user()), "user_token", "no token would do");
     for claim in ["sub", "number", "none"] {
         let permit = with_tokens(ruled(claim), &["alice"]).await;
         assert_eq!(reason(permit.user(&user("alice"))), "user_token", "{claim}");

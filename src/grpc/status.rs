@@ -141,6 +141,7 @@ impl Failure {
             self,
             Self::Core(
                 Error::CallerUnauthenticated
+                    | Error::IssuerUnavailable { .. }
                     | Error::PermissionMissing { .. }
                     | Error::CallerQuotaExceeded { .. }
             )
@@ -203,6 +204,13 @@ fn core_row(error: &Error) -> (Code, Detail<'_>, &'static str) {
             Code::Unauthenticated,
             Detail::None,
             "Authenticate as the operator of the broker prescribes. Which check failed is in the broker's log only.",
+        ),
+        Error::IssuerUnavailable { retry_after } => (
+            Code::Unavailable,
+            Detail::RetryInfo(*retry_after),
+            "Retry after the delay in RetryInfo, with backoff. The token may be good: the broker could not fetch the keys of \
+             its issuer since it started. `/readyz` and the log tell the operator which and why. Nothing was looked up and \
+             nothing was done.",
         ),
         Error::PermissionMissing { permission } => (
             Code::PermissionDenied,

@@ -34,6 +34,7 @@ fn samples() -> Vec<Failure> {
         Error::PermissionMissing { permission: Missing::Rpc(Rpc::SendSms) },
         Error::CallerQuotaExceeded { retry_after: Duration::from_secs(4) },
         Error::DuplicateContent { earlier: "sms_0".into() },
+        Error::IssuerUnavailable { retry_after: Duration::from_secs(5) },
     ];
     let transport = [
         Refusal::Overloaded,
@@ -77,17 +78,18 @@ fn position(failure: &Failure) -> usize {
             Error::PermissionMissing { .. } => 22,
             Error::CallerQuotaExceeded { .. } => 23,
             Error::DuplicateContent { .. } => 24,
+            Error::IssuerUnavailable { .. } => 25,
         },
         Failure::Transport(refusal) => match refusal {
-            Refusal::Overloaded => 25,
-            Refusal::MessageTooLarge => 26,
-            Refusal::MessageMalformed => 27,
-            Refusal::MethodUnknown => 28,
-            Refusal::CompressionUnsupported => 29,
-            Refusal::WatcherTooSlow => 30,
-            Refusal::Stopping => 31,
-            Refusal::PolicyChanged => 32,
-            Refusal::AuditUnavailable => 33,
+            Refusal::Overloaded => 26,
+            Refusal::MessageTooLarge => 27,
+            Refusal::MessageMalformed => 28,
+            Refusal::MethodUnknown => 29,
+            Refusal::CompressionUnsupported => 30,
+            Refusal::WatcherTooSlow => 31,
+            Refusal::Stopping => 32,
+            Refusal::PolicyChanged => 33,
+            Refusal::AuditUnavailable => 34,
         },
     }
 }
@@ -96,7 +98,7 @@ fn position(failure: &Failure) -> usize {
 fn every_failure_has_a_sample_and_a_reason_of_its_own() {
     let samples = samples();
     let positions: Vec<_> = samples.iter().map(position).collect();
-    assert_eq!(positions, (0..34).collect::<Vec<_>>());
+    assert_eq!(positions, (0..35).collect::<Vec<_>>());
     let mut reasons: Vec<_> = samples.iter().map(Failure::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();

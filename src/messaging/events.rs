@@ -172,8 +172,8 @@ pub struct Watch {
 }
 
 impl Messaging {
-    /// Takes an event in. It is safe to take the same one in again; after an error it should be.
-    pub async fn take_in(&self, mut event: Event) -> Result<(), Error> {
+    /// Takes an event in. It is safe to take the same one in again; after an error it should be. Says whether it was new.
+    pub async fn take_in(&self, mut event: Event) -> Result<bool, Error> {
         let messages = &self.0.stores.messages;
         let mut linked = match event.upstream_id() {
             Some(upstream_id) => messages.linked(upstream_id).await?,
@@ -193,10 +193,11 @@ impl Messaging {
         }
         let bytes = serde_json::to_vec(&event).unwrap_or_default();
         let keep = self.0.settings.retention;
-        if self.0.stores.events.append(&event.id, &bytes, UNIQUE_FOR, keep).await?.is_some() {
+        let is_new = self.0.stores.events.append(&event.id, &bytes, UNIQUE_FOR, keep).await?.is_some();
+        if is_new {
             self.0.tail.0.send_modify(|grown| *grown = grown.wrapping_add(1));
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Brings the record up to date, as far as the event takes it further. Returns whose it is.

@@ -45,38 +45,52 @@ impl Callers {
         Self { secret: settings.secret.clone(), entra }
     }
 
-    /// Whether whoever posts is known; anybody is if neither a secret nor a tenant is configured.
-    pub(super) async fn know(&self, request: &Parts) -> bool {
+    /// Who posts; anybody is known if neither a secret nor a tenant is configured.
+    pub(super) async fn know(&self, request: &Parts) -> Poster {
         if knows_secret(request, &self.secret) {
-            return true;
+            return Poster::Known("webhook:secret");
         }
-        match &self.entra {
-            Some(event_grid) => match bearer(request) {
-                Some(token) => event_grid.sent(token).await,
-                None => false,
-            },
-            None => self.secret.is_empty(),
+        match (&self.entra, bearer(request)) {
+            (Some(event_grid), Some(token)) => event_grid.sent(token).await,
+            (None, _) if self.secret.is_empty() => Poster::Known("webhook:anybody"),
+            _ if presented(request).next().is_some() => Poster::Unknown("wrong_secret"),
+            _ => Poster::Unknown("no_proof"),
         }
     }
 }
 
+/// Who posts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Poster {
+    /// Somebody who has proven to be Event Grid; how, in a name that no caller of a policy can have.
+    Known(&'static str),
+    /// Somebody who has not; why, in a word.
+    Unknown(&'static str),
+    /// Somebody with a token that cannot be judged, because the tenant's keys could not be fetched yet.
+    Unclear,
+}
+
 impl EventGrid {
     /// Whether the token is one that Entra gave to Event Grid for us.
-    async fn sent(&self, token: &str) -> bool {
+    async fn sent(&self, token: &str) -> Poster {
         let claims = match self.verifier.identify(token).await {
             Ok(claims) => claims,
             Err(refusal) => {
                 tracing::debug!(why = refusal.text(), "a token of Event Grid was refused");
-                return false;
+                return if refusal.is_ours() { Poster::Unclear } else { Poster::Unknown(refusal.label()) };
             }
         };
         // Version 1.0 calls the application that asked `appid`, version 2.0 `azp`. A token that says both is neither.
         let said = |name: &str| claims.all.get(name).and_then(Value::as_str);
         let app = match (said("appid"), said("azp")) {
             (Some(app), None) | (None, Some(app)) => app,
-            _ => return false,
+            _ => return Poster::Unknown("application"),
         };
-        app.eq_ignore_ascii_case(&self.app)
+        if app.eq_ignore_ascii_case(&self.app) {
+            Poster::Known("webhook:entra")
+        } else {
+            Poster::Unknown("application")
+        }
     }
 }
 
@@ -93,15 +107,18 @@ pub(super) fn knows_secret(request: &Parts, secret: &Secret) -> bool {
     if secret.is_empty() {
         return false;
     }
+    // Every one is compared, so that the time tells nothing of which was right.
+    presented(request).map(Secret::new).fold(false, |known, one| (one == *secret) | known)
+}
+
+/// Everything that may be meant as the secret.
+fn presented(request: &Parts) -> impl Iterator<Item = String> {
     let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
     let in_query = request.uri.query().into_iter().flat_map(|query| query.split('&')).filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         (name == PARAMETER).then(|| percent_decode_str(value).decode_utf8_lossy().into_owned())
     });
-    let presented =
-        in_query.chain(header(HEADER).map(str::to_owned)).chain(bearer(request).map(str::to_owned));
-    // Every one is compared, so that the time tells nothing of which was right.
-    presented.map(Secret::new).fold(false, |known, one| (one == *secret) | known)
+    in_query.chain(header(HEADER).map(str::to_owned)).chain(bearer(request).map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -150,10 +167,10 @@ mod tests {
         };
         assert!(!knows_secret(&request, &Secret::new("")));
         let open = Settings::at("", Secret::new(""));
-        assert!(known(&open).await);
-        assert!(!known(&Settings::at("", Secret::new(SECRET))).await);
+        assert_eq!(known(&open).await, Poster::Known("webhook:anybody"));
+        assert_eq!(known(&Settings::at("", Secret::new(SECRET))).await, Poster::Unknown("no_proof"));
         let tenant = uuid::Uuid::nil().to_string();
         let entra = Settings { entra_tenant: tenant.clone(), entra_audience: tenant, ..open };
-        assert!(!known(&entra).await);
+        assert_eq!(known(&entra).await, Poster::Unknown("no_proof"));
     }
 }

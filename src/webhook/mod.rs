@@ -1,16 +1,21 @@
 //! The webhook intake: Azure Event Grid posts here what became of messages, over an HTTP listener of its own.
 //!
-//! It checks who posts and what, reads it (`read`), and hands it to `messaging`, which keeps it once. What cannot be
+//! It checks who posts and what, reads it (`read`), leaves a record of it (`account`), and hands it to `messaging`, which keeps it once. What cannot be
 //! kept now is answered 503, so that Event Grid brings it again; a request that was taken in half is safe to repeat.
 //! Nothing of an event is ever logged or repeated in an answer. Everything is bounded: connections, their life, heads,
 //! bodies, the shape of the JSON. Run by `app`.
 
+mod account;
+#[cfg(test)]
+mod account_tests;
 mod caller;
 #[cfg(test)]
 mod entra_tests;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod read;
+#[cfg(test)]
+mod rig;
 mod server;
 mod shape;
 #[cfg(test)]
@@ -25,7 +30,9 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::account::Account;
 use self::caller::Callers;
+use crate::audit::Audit;
 use crate::auth::jwt::{Algorithm, Issuer};
 use crate::clock::Clock;
 use crate::messaging::Messaging;
@@ -216,6 +223,7 @@ fn is_guid(text: &str) -> bool {
 struct Intake {
     messaging: Messaging,
     callers: Callers,
+    account: Account,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     at_work: tokio::sync::Semaphore,
@@ -226,12 +234,18 @@ pub async fn serve(
     listener: TcpListener,
     settings: &Settings,
     messaging: Messaging,
+    audit: Audit,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) {
     let at_work = tokio::sync::Semaphore::new(MAX_AT_WORK);
     let callers = Callers::new(settings, Arc::clone(&clock), metrics.clone());
-    let intake = Arc::new(Intake { messaging, callers, clock, metrics, at_work });
-    server::run(listener, intake, shutdown).await;
+    let account = Account::new(audit);
+    let intake = Arc::new(Intake { messaging, callers, account, clock, metrics, at_work });
+    tokio::select! {
+        () = server::run(listener, Arc::clone(&intake), shutdown) => {}
+        () = intake.account.tell_in_time() => {}
+    }
+    intake.account.tell_the_rest();
 }

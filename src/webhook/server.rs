@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -14,6 +15,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::account::{Became, Visit};
+use super::caller::Poster;
 use super::read::{self, Malformed, Post};
 use super::{
     BODY_TIMEOUT, CONNECTION_TIMEOUT, DRAIN, HEAD_TIMEOUT, Intake, MAX_BODY, MAX_CONNECTIONS, MAX_EVENTS,
@@ -29,7 +32,8 @@ enum Outcome {
     Welcome(HeaderValue),
     NoSuchPath,
     NoSuchMethod,
-    Unknown,
+    Unknown(&'static str),
+    Unclear,
     WrongType,
     TooLarge,
     TooSlow,
@@ -66,18 +70,36 @@ impl Intake {
 
     async fn deal_with(&self, request: Request) -> Outcome {
         let (head, body) = request.into_parts();
-        if head.uri.path() != PATH {
-            return Outcome::NoSuchPath;
+        let stranger = if head.uri.path() != PATH {
+            Outcome::NoSuchPath
+        } else if head.method != Method::POST && head.method != Method::OPTIONS {
+            Outcome::NoSuchMethod
+        } else {
+            match self.callers.know(&head).await {
+                Poster::Known(who) => {
+                    let mut visit = self.account.visit(who);
+                    let outcome = self.welcome(&head, body, &mut visit).await;
+                    visit.ended(outcome.code(), outcome.refusal());
+                    return outcome;
+                }
+                Poster::Unknown(why) => Outcome::Unknown(why),
+                Poster::Unclear => Outcome::Unclear,
+            }
+        };
+        if let Some(why) = stranger.refusal() {
+            self.account.refused(why);
         }
-        if head.method != Method::POST && head.method != Method::OPTIONS {
-            return Outcome::NoSuchMethod;
-        }
-        if !self.callers.know(&head).await {
-            return Outcome::Unknown;
-        }
+        stranger
+    }
+
+    /// Deals with a request of somebody who is known.
+    async fn welcome(&self, head: &Parts, body: Body, visit: &mut Visit) -> Outcome {
         if head.method == Method::OPTIONS {
             return match head.headers.get("webhook-request-origin") {
-                Some(origin) if (1..=255).contains(&origin.len()) => Outcome::Welcome(origin.clone()),
+                Some(origin) if (1..=255).contains(&origin.len()) => match visit.admitted().await {
+                    Ok(()) => Outcome::Welcome(origin.clone()),
+                    Err(_) => Outcome::Failed,
+                },
                 _ => Outcome::Malformed("WebHook-Request-Origin is missing".to_owned()),
             };
         }
@@ -96,21 +118,29 @@ impl Intake {
             Ok(Err(_)) => return Outcome::Malformed("the body ended early".to_owned()),
             Err(_) => return Outcome::TooSlow,
         };
-        match tokio::time::timeout(TAKE_IN_WITHIN, self.take_in(&body)).await {
+        match tokio::time::timeout(TAKE_IN_WITHIN, self.take_in(&body, visit)).await {
             Ok(outcome) => outcome,
-            Err(_) => Outcome::Failed,
+            Err(_) => {
+                visit.late();
+                Outcome::Failed
+            }
         }
     }
 
-    /// Takes a body in, event by event in order. All of it is read before any of it is kept.
-    async fn take_in(&self, body: &[u8]) -> Outcome {
+    /// Takes a body in, event by event in order. All of it is read, and recorded if it must be, before any of it is kept.
+    async fn take_in(&self, body: &[u8], visit: &mut Visit) -> Outcome {
         let Ok(_at_work) = self.at_work.acquire().await else { return Outcome::Failed };
         if !shape::is_sane(body) {
             self.metrics.webhook_event("other", "malformed");
             return Outcome::Malformed("the JSON is too deep or has too many parts".to_owned());
         }
         let events = match read::read(body, MAX_EVENTS, self.clock.now()) {
-            Ok(Post::Validation(code)) => return Outcome::Validated(code),
+            Ok(Post::Validation(code)) => {
+                return match visit.admitted().await {
+                    Ok(()) => Outcome::Validated(code),
+                    Err(_) => Outcome::Failed,
+                };
+            }
             Ok(Post::Events(events)) => events,
             Err(malformed) => {
                 self.metrics.webhook_event("other", "malformed");
@@ -121,19 +151,34 @@ impl Intake {
                 });
             }
         };
+        events.iter().flatten().for_each(|event| visit.about(event));
+        if let Err(unrecorded) = visit.admitted().await {
+            let error = &unrecorded as &dyn std::error::Error;
+            tracing::warn!(error, "events were not taken in; Event Grid brings them again");
+            return Outcome::Failed;
+        }
         for event in events {
             let Some(event) = event else {
                 self.metrics.webhook_event("other", "ignored");
+                visit.became(Became::Ignored);
                 continue;
             };
-            let kind = name(&event);
-            if let Err(error) = self.messaging.take_in(event).await {
-                self.metrics.webhook_event(kind, "failed");
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(kind, error, "an event could not be taken in; Event Grid brings it again");
-                return Outcome::Failed;
+            let (kind, kind_name) = (event.kind(), name(&event));
+            match self.messaging.take_in(event).await {
+                Ok(is_new) => visit.became(if is_new { Became::Taken(kind) } else { Became::Repeated }),
+                Err(failed) => {
+                    self.metrics.webhook_event(kind_name, "failed");
+                    visit.failed(failed.reason());
+                    let error = &failed as &dyn std::error::Error;
+                    tracing::warn!(
+                        kind = kind_name,
+                        error,
+                        "an event could not be taken in; Event Grid brings it again"
+                    );
+                    return Outcome::Failed;
+                }
             }
-            self.metrics.webhook_event(kind, "taken");
+            self.metrics.webhook_event(kind_name, "taken");
         }
         Outcome::Taken
     }
@@ -173,11 +218,39 @@ impl Outcome {
             Self::Taken => "taken",
             Self::Validated(_) | Self::Welcome(_) => "handshake",
             Self::NoSuchPath | Self::NoSuchMethod | Self::WrongType => "refused",
-            Self::Unknown => "forged",
+            Self::Unknown(_) => "forged",
             Self::TooLarge => "oversized",
             Self::TooSlow => "slow",
             Self::Malformed(_) => "malformed",
-            Self::Failed => "failed",
+            Self::Failed | Self::Unclear => "failed",
+        }
+    }
+
+    /// Why nothing of it was done, in a word for the audit; none if it was let in.
+    const fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Taken | Self::Validated(_) | Self::Welcome(_) | Self::Failed => None,
+            Self::NoSuchPath => Some("path"),
+            Self::NoSuchMethod => Some("method"),
+            Self::Unknown(why) => Some(why),
+            Self::Unclear => Some("keys_not_yet"),
+            Self::WrongType => Some("type"),
+            Self::TooLarge | Self::TooSlow | Self::Malformed(_) => Some(self.name()),
+        }
+    }
+
+    /// Its status, as text.
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::Taken | Self::Validated(_) | Self::Welcome(_) => "200",
+            Self::Malformed(_) => "400",
+            Self::Unknown(_) => "401",
+            Self::NoSuchPath => "404",
+            Self::NoSuchMethod => "405",
+            Self::TooSlow => "408",
+            Self::TooLarge => "413",
+            Self::WrongType => "415",
+            Self::Failed | Self::Unclear => "503",
         }
     }
 }
@@ -201,7 +274,7 @@ impl IntoResponse for Outcome {
             Self::NoSuchMethod => {
                 (StatusCode::METHOD_NOT_ALLOWED, [METHODS], "only OPTIONS and POST\n").into_response()
             }
-            Self::Unknown => {
+            Self::Unknown(_) => {
                 let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
                 (StatusCode::UNAUTHORIZED, challenge, "the secret or token is missing or wrong\n")
                     .into_response()
@@ -210,7 +283,7 @@ impl IntoResponse for Outcome {
             Self::TooLarge => said(StatusCode::PAYLOAD_TOO_LARGE, "at most 1 MiB"),
             Self::TooSlow => said(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
             Self::Malformed(what) => said(StatusCode::BAD_REQUEST, &what),
-            Self::Failed => {
+            Self::Failed | Self::Unclear => {
                 let wait = [(header::RETRY_AFTER, "10")];
                 (StatusCode::SERVICE_UNAVAILABLE, wait, "not taken in; post it again\n").into_response()
             }

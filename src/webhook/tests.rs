@@ -1,208 +1,21 @@
 //! The intake over real HTTP, into messaging over the embedded store in memory: who and what is refused, both
 //! handshakes, both schemas, and that no order, repetition or loss of events leads to a wrong state.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_util::task::TaskTracker;
 
+use super::rig::{Rig, SECRET, caller, report, status};
 use super::*;
-use crate::broker::error::Error;
-use crate::broker::ports::StoreError;
-use crate::broker::types::Caller;
-use crate::clock::{ManualClock, Timestamp};
-use crate::messaging::ports::{
-    ChannelError, Cursor, EmailSender, EventLog, EventsRead, Mail, MailProgress, OptOutChange, SmsAnswer,
-    SmsBatch, SmsSender,
-};
-use crate::messaging::types::{EmailAddress, Failure, MessageName, Number, State};
-use crate::messaging::{Happened, SendEmail, SendSms, Settings as Messages};
-
-pub(super) const SECRET: &str = "known to Event Grid alone";
-pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_348_800_000);
-
-/// An ACS that takes everything.
-struct Acs;
-
-#[async_trait]
-impl SmsSender for Acs {
-    async fn send(&self, batch: &SmsBatch) -> Result<Vec<SmsAnswer>, ChannelError> {
-        let taken = |number: &str| SmsAnswer::Taken { message_id: format!("Outgoing_{}", &number[1..]) };
-        Ok(batch.to.iter().map(|recipient| taken(recipient.to.as_str())).collect())
-    }
-
-    async fn opt_outs(
-        &self,
-        _: OptOutChange,
-        _: &str,
-        _: &[Number],
-    ) -> Result<Vec<Result<bool, Failure>>, Error> {
-        Ok(Vec::new())
-    }
-}
-
-#[async_trait]
-impl EmailSender for Acs {
-    async fn send(&self, _: uuid::Uuid, _: &Mail) -> Result<MailProgress, ChannelError> {
-        Ok(MailProgress::Sent)
-    }
-
-    async fn status(&self, _: uuid::Uuid) -> Result<Option<MailProgress>, ChannelError> {
-        Ok(Some(MailProgress::Sent))
-    }
-}
-
-/// A log of events that can be made to fail.
-struct Log {
-    inner: Arc<dyn EventLog>,
-    down: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl EventLog for Log {
-    async fn append(
-        &self,
-        key: &str,
-        event: &[u8],
-        unique_for: Duration,
-        keep: Duration,
-    ) -> Result<Option<Cursor>, StoreError> {
-        if self.down.load(Ordering::SeqCst) {
-            return Err(StoreError::Unavailable(Arc::new(std::io::Error::other("down"))));
-        }
-        self.inner.append(key, event, unique_for, keep).await
-    }
-
-    async fn end(&self) -> Result<Cursor, StoreError> {
-        self.inner.end().await
-    }
-
-    async fn read(&self, after: &Cursor, limit: usize) -> Result<EventsRead, StoreError> {
-        self.inner.read(after, limit).await
-    }
-}
-
-pub(super) struct Rig {
-    address: SocketAddr,
-    messaging: Messaging,
-    pub(super) metrics: Metrics,
-    log_is_down: Arc<AtomicBool>,
-    stop: CancellationToken,
-    served: tokio::task::JoinHandle<()>,
-}
-
-impl Rig {
-    async fn start(secret: &str) -> Self {
-        Self::with(Settings::at("", Secret::new(secret))).await
-    }
-
-    pub(super) async fn with(webhook: Settings) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW));
-        let mut stores = crate::store::memory(Arc::clone(&clock)).messages;
-        let down = Arc::new(AtomicBool::new(false));
-        stores.events = Arc::new(Log { inner: stores.events, down: Arc::clone(&down) });
-        let mut settings = Messages::default();
-        settings.sms.senders = "+18005550100".into();
-        settings.email.senders = "noreply@contoso.example".into();
-        let metrics = Metrics::new();
-        let (acs, tasks) = (Arc::new(Acs), TaskTracker::new());
-        let messaging = Messaging::new(
-            settings,
-            stores,
-            Arc::clone(&acs) as _,
-            acs,
-            Arc::clone(&clock),
-            metrics.clone(),
-            tasks,
-        );
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let (intake, shared, stopped) = (messaging.clone(), metrics.clone(), stop.clone());
-        let served = tokio::spawn(async move {
-            serve(listener, &webhook, intake, clock, shared, stopped).await;
-        });
-        Self { address, messaging, metrics, log_is_down: down, stop, served }
-    }
-
-    /// Sends raw bytes; everything that comes back.
-    async fn raw(&self, request: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        // The server may answer and hang up before all of it is sent.
-        let _ = stream.write_all(request).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-
-    pub(super) async fn ask(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> String {
-        let mut request = format!("{line} HTTP/1.1\r\nhost: broker\r\ncontent-length: {}\r\n", body.len());
-        for (name, value) in headers {
-            request += &format!("{name}: {value}\r\n");
-        }
-        self.raw(&[request.as_bytes(), b"\r\n", body].concat()).await
-    }
-
-    /// Posts a body as Event Grid would; the status.
-    async fn post(&self, body: &Value) -> u16 {
-        self.post_text(body.to_string().as_bytes()).await
-    }
-
-    async fn post_text(&self, body: &[u8]) -> u16 {
-        let headers =
-            [("x-acs-broker-webhook-secret", SECRET), ("content-type", "application/json; charset=utf-8")];
-        status(&self.ask("POST /events", &headers, body).await)
-    }
-
-    pub(super) fn counted(&self, line: &str) -> bool {
-        self.metrics.render().lines().any(|shown| shown == format!("acs_broker_webhook_{line}"))
-    }
-
-    async fn send(&self, request: u128, to: &[&str]) {
-        let request = SendSms {
-            request_id: uuid::Uuid::from_u128(request),
-            from: None,
-            to: to.iter().map(|to| Number::parse(to).unwrap()).collect(),
-            text: "Hello".into(),
-            delivery_report: true,
-            tag: None,
-        };
-        self.messaging.send_sms(&caller(), request).await.unwrap();
-    }
-
-    async fn states(&self, request: u128) -> Vec<State> {
-        let name = MessageName::Request(uuid::Uuid::from_u128(request));
-        let report = self.messaging.get_sms(&caller(), name).await.unwrap();
-        report.outcomes.iter().map(|outcome| outcome.state).collect()
-    }
-}
-
-fn caller() -> Caller {
-    Caller::unlimited("shop")
-}
-
-pub(super) fn status(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer:?}"))
-}
+use crate::messaging::types::{EmailAddress, MessageName, State};
+use crate::messaging::{Happened, SendEmail};
 
 /// The body of an answer.
 fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
-}
-
-fn report(id: &str, number: &str, status: &str) -> Value {
-    json!({
-        "id": id, "topic": "/subscriptions/s", "subject": "/phonenumber/18005550100",
-        "data": {"MessageId": format!("Outgoing_{}", &number[1..]), "From": "18005550100", "To": number,
-                 "DeliveryStatus": status, "DeliveryStatusDetails": "No error.", "Tag": "t"},
-        "eventType": "Microsoft.Communication.SMSDeliveryReportReceived",
-        "eventTime": "2026-11-22T12:30:15.1234567Z", "dataVersion": "1.0", "metadataVersion": "1",
-    })
 }
 
 #[tokio::test]
@@ -559,7 +372,7 @@ proptest! {
                 if is_forged {
                     let body = json!([event]).to_string();
                     let answer = rig.ask("POST /events", &[("content-type", "application/json")], body.as_bytes()).await;
-                    assert_eq!(super::tests::status(&answer), 401);
+                    assert_eq!(super::rig::status(&answer), 401);
                 } else {
                     for _ in 0..=times {
                         assert_eq!(rig.post(&json!([event])).await, 200);

@@ -68,7 +68,18 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "webhook",
-        &["auth::jwt", "broker", "clock", "duration", "listener", "messaging", "metrics", "retry", "secret"],
+        &[
+            "audit",
+            "auth::jwt",
+            "broker",
+            "clock",
+            "duration",
+            "listener",
+            "messaging",
+            "metrics",
+            "retry",
+            "secret",
+        ],
     ),
     // 6: settings of all components, composed.
     (

@@ -323,7 +323,7 @@ async fn without_its_file_a_strict_broker_does_nothing_and_goes_on_once_it_is_ba
     until("calls are served again", async || rig.tokens().issue_token(chat(USER)).await.is_ok()).await;
 }
 
-fn command(arguments: &[&str]) -> Output {
+pub(crate) fn command(arguments: &[&str]) -> Output {
     let binary = env!("CARGO_BIN_EXE_acs-broker");
     Command::new(binary).env_clear().args(arguments).output().unwrap()
 }

@@ -12,7 +12,7 @@ use acs_broker::clock::SystemClock;
 use acs_broker::grpc::proto::v1;
 use acs_broker::metrics::Metrics;
 use acs_broker::secret::Secret;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::Request;
 
@@ -27,6 +27,7 @@ name = "shop"
 match = [{ mesh = "shop" }]
 rpcs = ["TokenService/*", "SmsService/SendSms", "IdentityService/ImportIdentities"]
 scopes = ["chat"]
+max_validity = "12h"
 user_prefixes = ["shop:"]
 quotas = { "TokenService/RevokeTokens" = "1/h" }
 "#;
@@ -45,14 +46,31 @@ fn revoke() -> v1::RevokeTokensRequest {
     v1::RevokeTokensRequest { user_id: "shop:1".into(), request_id: new_id() }
 }
 
-/// An entry for another app's user.
-fn strays() -> impl tokio_stream::Stream<Item = v1::ImportIdentitiesRequest> + Send + 'static {
-    let identity = v1::Identity {
-        user_id: "crm:1".into(),
-        acs_user_id: "8:acs:00000000-0000-4000-8000-000000000000_00000000-0000-0000-0000-000000000001".into(),
-        create_time: None,
+/// Entries: user and number of the ACS identity, and whether it is only to be checked.
+fn rows(
+    rows: &[(&str, u32, bool)],
+) -> impl tokio_stream::Stream<Item = v1::ImportIdentitiesRequest> + Send + 'static {
+    let row = |(user, number, validate_only): &(&str, u32, bool)| {
+        let acs_user_id =
+            format!("8:acs:00000000-0000-4000-8000-000000000000_00000000-0000-0000-0000-{number:012}");
+        let identity = v1::Identity { user_id: (*user).into(), acs_user_id, create_time: None };
+        v1::ImportIdentitiesRequest { identity: Some(identity), validate_only: *validate_only }
     };
-    tokio_stream::iter([v1::ImportIdentitiesRequest { identity: Some(identity), validate_only: false }])
+    tokio_stream::iter(rows.iter().map(row).collect::<Vec<_>>())
+}
+
+/// New ones, one that is there already, one of another app, two that contradict, one that is none, one to be checked.
+fn mixed() -> impl tokio_stream::Stream<Item = v1::ImportIdentitiesRequest> + Send + 'static {
+    rows(&[
+        ("shop:7", 7, false),
+        ("shop:8", 8, false),
+        ("shop:7", 7, false),
+        ("crm:9", 9, false),
+        ("shop:7", 10, false),
+        ("shop:11", 8, false),
+        ("", 12, false),
+        ("shop:13", 13, true),
+    ])
 }
 
 /// Makes these calls under that gate; what their records say.
@@ -73,7 +91,13 @@ async fn recorded(gate: Arc<Gate>) -> impl Fn(&str) -> Value {
     let _ = rig.identities().list_identities(call("rpc", SHOP, list)).await;
     rig.tokens().revoke_tokens(call("quota-1", SHOP, revoke())).await.unwrap();
     let _ = rig.tokens().revoke_tokens(call("quota-2", SHOP, revoke())).await;
-    rig.identities().import_identities(call("row", SHOP, strays())).await.unwrap();
+    rig.identities().import_identities(call("row", SHOP, rows(&[("crm:1", 1, false)]))).await.unwrap();
+    rig.identities().import_identities(call("rows", SHOP, mixed())).await.unwrap();
+    for (id, hours) in [("validity", 13), ("validity-allowed", 12), ("validity-nonsense", 25)] {
+        let validity = Some(prost_types::Duration { seconds: hours * 3600, nanos: 0 });
+        let long = v1::IssueTokenRequest { validity, ..chat("shop:1") };
+        let _ = rig.tokens().issue_token(call(id, SHOP, long)).await;
+    }
     let _ = rig.tokens().issue_token(call("stranger", "mesh=other", chat("shop:1"))).await;
     drop(rig);
     assert!(audit.stop(Duration::from_secs(20)).await);
@@ -109,6 +133,16 @@ async fn what_the_policy_refuses_is_recorded_with_the_caller_and_whom_it_was_abo
         assert!(names(&record(id), Whom::Sender, NUMBER) && names(&record(id), Whom::Recipient, TO), "{id}");
     }
     assert_eq!(record("rpc").get("for"), None, "nothing of the message was read");
+    // To its caller it is a bad field, but it was the policy that refused it; what nobody may ask for was never judged.
+    for (id, decision, why) in [("validity", "refused", "validity"), ("validity-nonsense", "none", "")] {
+        assert_eq!(judged(&record(id))[1..], [decision, why], "{id}");
+        assert_eq!(record(id)["reason"], "INVALID_FIELD", "{id}");
+    }
+    assert_eq!(judged(&record("validity-allowed")), ["shop", "allowed", ""]);
+    let effects = json!({"identities_imported": 2, "identities_checked": 1, "identities_unchanged": 1,
+        "identities_refused": 1, "identities_failed": 3});
+    assert_eq!(record("rows")["effects"], effects);
+    assert_eq!(record("row")["effects"], json!({"identities_refused": 1}));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,10 +161,16 @@ async fn in_shadow_mode_the_record_says_what_would_be_refused() {
         ("rpc", "rpc"),
         ("quota-2", "quota"),
         ("row", "user"),
+        ("rows", "user"),
+        ("validity", "validity"),
     ];
     for (id, why) in wanted {
         assert_eq!(judged(&record(id)), ["shop", "would_refuse", why], "{id}");
         assert_eq!(record(id)["code"], "OK", "{id}");
     }
     assert_eq!(judged(&record("stranger")), ["unauthenticated", "would_refuse", "caller"]);
+    assert_eq!(judged(&record("validity-allowed")), ["shop", "allowed", ""]);
+    let effects = json!({"identities_imported": 3, "identities_checked": 1, "identities_unchanged": 1,
+        "identities_failed": 3});
+    assert_eq!(record("rows")["effects"], effects);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use acs_broker::acs;
 use acs_broker::audit::{self, Audit};
+use acs_broker::auth::{Authenticator, Credentials, Gate, Verdict};
 use acs_broker::broker::types::{IdentityId, UserId};
 use acs_broker::clock::{Clock, ManualClock, SystemClock};
 use acs_broker::emulator::{AccessKey, Fault, Operation};
@@ -220,11 +221,22 @@ async fn by_concurrent_calls(seen: &mut Seen) {
     seen.row(slow.await.unwrap().unwrap_err(), "CONCURRENT_CHANGE");
 }
 
+/// Somebody who cannot judge what a caller brings.
+struct LacksKeys;
+
+#[tonic::async_trait]
+impl Authenticator for LacksKeys {
+    async fn authenticate(&self, _: &Credentials<'_>) -> Verdict {
+        Verdict::Unclear("the issuer's keys could not be fetched yet")
+    }
+}
+
 async fn by_the_server(seen: &mut Seen) {
-    let closed =
-        Rig::start(Wish { gate: std::sync::Arc::new(acs_broker::auth::Gate::shut()), ..Wish::default() })
-            .await;
+    let closed = Rig::start(Wish { gate: Arc::new(Gate::shut()), ..Wish::default() }).await;
     seen.row(closed.tokens().issue_token(chat("alice")).await.unwrap_err(), "CALLER_UNAUTHENTICATED");
+    let unclear = Arc::new(Gate::new(vec![Arc::new(LacksKeys)], proof::policy("")));
+    let unclear = Rig::start(Wish { gate: unclear, ..Wish::default() }).await;
+    seen.row(unclear.tokens().issue_token(chat("alice")).await.unwrap_err(), "ISSUER_UNAVAILABLE");
 
     let one_at_a_time = grpc::Settings { max_in_flight: 1, ..Wish::default().server };
     let rig = Rig::start(Wish { server: one_at_a_time, ..Wish::default() }).await;

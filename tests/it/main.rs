@@ -8,9 +8,12 @@
 mod at_rest;
 mod audit;
 mod audit_policy;
+#[cfg(unix)]
+mod audit_webhook;
 mod auth_jwt;
 mod auth_mesh;
 mod auth_mtls;
+mod auth_no_keys;
 mod auth_rotation;
 mod canary;
 mod canary_settings;

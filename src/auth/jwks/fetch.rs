@@ -36,11 +36,40 @@ pub(crate) struct Fetched {
     pub(crate) max_age: Option<Duration>,
 }
 
+/// Why keys could not be fetched; the text is for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) what: String,
+    /// Somebody answers who has not proven to be the issuer. Asking again does not mend that.
+    pub(crate) is_impostor: bool,
+}
+
+impl<T: Into<String>> From<T> for Fault {
+    fn from(what: T) -> Self {
+        Self { what: what.into(), is_impostor: false }
+    }
+}
+
+impl Fault {
+    fn impostor(what: String) -> Self {
+        Self { what, is_impostor: true }
+    }
+
+    fn prefixed(self, prefix: &str) -> Self {
+        Self { what: format!("{prefix}: {}", self.what), ..self }
+    }
+
+    /// What a request failed for.
+    fn of_request(error: &reqwest::Error) -> Self {
+        Self { what: cause(error), is_impostor: is_untrusted(error) }
+    }
+}
+
 /// Fetches keys.
 #[async_trait]
 pub(crate) trait Fetch: Send + Sync {
     /// What a source holds now, or what is wrong with it, for the log.
-    async fn fetch(&self) -> Result<Fetched, String>;
+    async fn fetch(&self) -> Result<Fetched, Fault>;
 }
 
 /// Where an issuer's keys come from.
@@ -112,7 +141,7 @@ fn is_loopback(url: &Url) -> bool {
 
 #[async_trait]
 impl Fetch for Source {
-    async fn fetch(&self) -> Result<Fetched, String> {
+    async fn fetch(&self) -> Result<Fetched, Fault> {
         match self {
             Self::File(path) => {
                 let path = path.clone();
@@ -127,8 +156,9 @@ impl Fetch for Source {
             }
             Self::Discovery { issuer, document, trust } => {
                 let server = Server::new(document, trust).await?;
-                let (body, _) = server.get(document).await.map_err(|what| format!("discovery: {what}"))?;
-                let jwks = named_in(&body, issuer, document).map_err(|what| format!("discovery: {what}"))?;
+                let (body, _) = server.get(document).await.map_err(|fault| fault.prefixed("discovery"))?;
+                let jwks = named_in(&body, issuer, document);
+                let jwks = jwks.map_err(|what| Fault::impostor(format!("discovery: {what}")))?;
                 let (body, max_age) = server.get(&jwks).await?;
                 Ok(Fetched { keys: keys(&body)?, max_age })
             }
@@ -195,22 +225,24 @@ impl Server {
     }
 
     /// The body of an answer, and how long it may be kept.
-    async fn get(&self, url: &Url) -> Result<(Vec<u8>, Option<Duration>), String> {
+    async fn get(&self, url: &Url) -> Result<(Vec<u8>, Option<Duration>), Fault> {
         let mut request = self.http.get(url.clone());
         if let Some(bearer) = &self.bearer
             && url.origin() == self.home.origin()
         {
             request = request.header(AUTHORIZATION, bearer.clone());
         }
-        let mut response = request.send().await.map_err(|error| cause(&error.without_url()))?;
+        let mut response = request.send().await.map_err(|error| Fault::of_request(&error.without_url()))?;
         if response.status() != StatusCode::OK {
-            return Err(format!("{} answered {}", host(url), response.status().as_u16()));
+            return Err(format!("{} answered {}", host(url), response.status().as_u16()).into());
         }
         let max_age = response.headers().get(CACHE_CONTROL).and_then(|value| max_age(value.to_str().ok()?));
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| cause(&error.without_url()))? {
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| Fault::of_request(&error.without_url()))?
+        {
             if body.len() + chunk.len() > MAX_BYTES {
-                return Err(format!("{} answered with more than {MAX_BYTES} bytes", host(url)));
+                return Err(format!("{} answered with more than {MAX_BYTES} bytes", host(url)).into());
             }
             body.extend_from_slice(&chunk);
         }
@@ -231,6 +263,22 @@ fn cause(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     text
+}
+
+/// Whether a server has shown a certificate that nobody here vouches for.
+fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        next = match error.downcast_ref::<std::io::Error>() {
+            // What an I/O error carries is not its source.
+            Some(carrier) => carrier.get_ref().map(|carried| carried as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// The `max-age` of a `Cache-Control` header; an answer that must not be kept has none left.

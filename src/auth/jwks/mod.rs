@@ -17,7 +17,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use self::fetch::{Fetch, Fetched};
+use self::fetch::{Fault, Fetch, Fetched};
 use self::key::Keys;
 use super::jwt::algorithm::Algorithm;
 use crate::metrics::Metrics;
@@ -66,8 +66,21 @@ const MAX_WAITING: usize = 512;
 pub(crate) enum NoKey {
     /// The source has no such key.
     Unknown,
-    /// The source could not be asked yet, or not for too long.
+    /// The source could not be asked yet: nobody knows whether the token is good.
+    NotYet,
+    /// The source could not be asked for too long, or who answers is not the issuer: its tokens prove nothing any more.
     Unavailable,
+}
+
+/// What there is of a source's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// They are as fresh as they should be.
+    Good,
+    /// They are in force, and could not be fetched the last time.
+    Old,
+    /// There are none.
+    Lacking,
 }
 
 /// The keys of one source. Dropping it ends the task that fetches them.
@@ -101,6 +114,8 @@ struct State {
     began: Option<Instant>,
     under_way: bool,
     failures: u32,
+    /// Who answered last has not proven to be the issuer.
+    impostor: bool,
     /// The set is gone; what a fetch still brings counts no more.
     ended: bool,
 }
@@ -125,6 +140,7 @@ impl KeySet {
             ended: watch::Sender::new(0),
             waiting: Semaphore::new(MAX_WAITING),
         });
+        shared.metrics.jwks_lacking(1);
         let task = tokio::runtime::Handle::try_current().ok().map(|runtime| {
             let shared = Arc::clone(&shared);
             runtime.spawn(async move { shared.keep_fresh().await }).abort_handle()
@@ -139,12 +155,21 @@ impl KeySet {
         state.keys.clone().filter(|_| in_force)
     }
 
+    /// How it stands with the keys.
+    pub(crate) fn standing(&self) -> Standing {
+        match self.current() {
+            None => Standing::Lacking,
+            Some(_) if self.shared.state().failures > 0 => Standing::Old,
+            Some(_) => Standing::Good,
+        }
+    }
+
     /// Keys among which there is one for tokens with this header. Waits only if there is none yet.
     pub(crate) async fn with(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Arc<Keys>, NoKey> {
         let look = || match self.current() {
             Some(keys) if keys.know(kid, algorithm) => Ok(keys),
             Some(_) => Err(NoKey::Unknown),
-            None => Err(NoKey::Unavailable),
+            None => Err(self.shared.state().without_keys()),
         };
         let lacking = match look() {
             Ok(keys) => return Ok(keys),
@@ -173,6 +198,16 @@ impl Drop for KeySet {
         if state.failures > 0 {
             self.shared.metrics.jwks_failing(-1);
         }
+        if state.keys.is_none() {
+            self.shared.metrics.jwks_lacking(-1);
+        }
+    }
+}
+
+impl State {
+    /// Why there are no keys.
+    const fn without_keys(&self) -> NoKey {
+        if self.fetched.is_none() && !self.impostor { NoKey::NotYet } else { NoKey::Unavailable }
     }
 }
 
@@ -214,7 +249,7 @@ impl Shared {
             let within = if self.is_file { Duration::MAX } else { self.timing.fetch };
             let fetched = match tokio::time::timeout(within, self.fetch.fetch()).await {
                 Ok(fetched) => fetched,
-                Err(_) => Err("no complete answer came in time".to_owned()),
+                Err(_) => Err("no complete answer came in time".into()),
             };
             let next = Instant::now() + self.take(fetched);
             self.ended.send_modify(|count| *count += 1);
@@ -228,7 +263,7 @@ impl Shared {
     }
 
     /// Takes over what a fetch brought; returns when the next is due.
-    fn take(&self, fetched: Result<Fetched, String>) -> Duration {
+    fn take(&self, fetched: Result<Fetched, Fault>) -> Duration {
         let name = self.name.as_str();
         let mut state = self.state_mut();
         state.under_way = false;
@@ -245,6 +280,9 @@ impl Shared {
                 } else if failed_before {
                     tracing::info!(source = name, "keys of an issuer can be fetched again");
                 }
+                if before.is_none() {
+                    self.metrics.jwks_lacking(-1);
+                }
                 (state.fetched, state.failures) = (Some(Instant::now()), 0);
                 self.metrics.jwks_fetch("ok");
                 if failed_before {
@@ -252,7 +290,10 @@ impl Shared {
                 }
                 return self.age(max_age);
             }
-            Err(problem) => problem,
+            Err(fault) => {
+                state.impostor = fault.is_impostor;
+                fault.what
+            }
         };
         state.failures = state.failures.saturating_add(1);
         self.metrics.jwks_fetch("failed");
@@ -263,8 +304,8 @@ impl Shared {
             state.fetched.map_or(Duration::ZERO, |then| self.timing.outage.saturating_sub(then.elapsed()));
         // A file is looked at every second, and its fault is told once.
         let tell = !(failed_before && self.is_file);
-        if left.is_zero() {
-            state.keys = None;
+        if left.is_zero() && state.keys.take().is_some() {
+            self.metrics.jwks_lacking(1);
         }
         if tell && state.keys.is_some() {
             let minutes_left = left.as_secs() / 60;
@@ -278,7 +319,7 @@ impl Shared {
             tracing::error!(
                 source = name,
                 problem,
-                "keys of an issuer cannot be fetched, and there are none in force; its tokens are refused"
+                "keys of an issuer cannot be fetched, and there are none in force; calls with its tokens fail"
             );
         }
         if self.is_file { FILE_EVERY } else { self.timing.retry.delay(state.failures, rand::random()) }

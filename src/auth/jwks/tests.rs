@@ -16,6 +16,7 @@ use crate::auth::jwt::trial::{Signer, key_set};
 enum Step {
     Keys(String, Option<Duration>),
     Fail,
+    Impostor,
     Hang,
 }
 
@@ -27,7 +28,7 @@ struct Script {
 
 #[async_trait]
 impl Fetch for Script {
-    async fn fetch(&self) -> Result<Fetched, String> {
+    async fn fetch(&self) -> Result<Fetched, Fault> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let step = {
             let mut steps = self.steps.lock().unwrap();
@@ -37,6 +38,7 @@ impl Fetch for Script {
         match step {
             Step::Keys(text, max_age) => Ok(Fetched { keys: Keys::read(text.as_bytes()).unwrap(), max_age }),
             Step::Fail => Err("away".into()),
+            Step::Impostor => Err(Fault { what: "somebody else".into(), is_impostor: true }),
             Step::Hang => std::future::pending().await,
         }
     }
@@ -74,6 +76,10 @@ impl Rig {
 
     fn failing(&self) -> bool {
         self.metrics.render().contains("acs_broker_jwks_failing 1")
+    }
+
+    fn lacking(&self) -> bool {
+        self.metrics.render().contains("acs_broker_jwks_lacking 1")
     }
 }
 
@@ -186,11 +192,42 @@ async fn an_outage_is_survived_for_a_day_and_told() {
 async fn a_source_that_is_away_at_the_start_holds_a_call_up_for_a_bounded_time() {
     let rig = Rig::new([Step::Hang]);
     let before = Instant::now();
-    assert_eq!(rig.know("one").await, Err(NoKey::Unavailable));
+    assert_eq!(rig.know("one").await, Err(NoKey::NotYet));
     assert_eq!(before.elapsed(), Timing::default().wait);
     rig.next(keys(&["one"]));
     pass(15 * SECOND).await;
     assert_eq!(rig.know("one").await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_could_never_be_fetched_are_another_thing_than_keys_that_nobody_has() {
+    let rig = Rig::new([Step::Fail]);
+    assert_eq!((rig.know("one").await, rig.keys.standing()), (Err(NoKey::NotYet), Standing::Lacking));
+    assert!(rig.lacking());
+    // Whoever asks, and however often: it stays the broker that lacks something.
+    pass(HOUR).await;
+    assert_eq!(rig.know("no such").await, Err(NoKey::NotYet));
+    rig.next(keys(&["one"]));
+    pass(MINUTE + 10 * SECOND).await;
+    assert_eq!((rig.know("one").await, rig.keys.standing()), (Ok(()), Standing::Good));
+    assert!(!rig.lacking());
+    // From now on there is a good set, and a key that is not in it is nobody's, whatever else goes wrong.
+    rig.next(Step::Fail);
+    pass(HOUR).await;
+    assert_eq!((rig.know("no such").await, rig.keys.standing()), (Err(NoKey::Unknown), Standing::Old));
+    assert!(!rig.lacking() && rig.failing());
+    pass(24 * HOUR).await;
+    assert_eq!((rig.know("one").await, rig.keys.standing()), (Err(NoKey::Unavailable), Standing::Lacking));
+    assert!(rig.lacking());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_somebody_who_is_not_the_issuer_are_none_that_are_still_to_come() {
+    let rig = Rig::new([Step::Impostor, Step::Impostor, Step::Fail]);
+    pass(SECOND).await;
+    assert_eq!(rig.know("one").await, Err(NoKey::Unavailable));
+    pass(10 * MINUTE).await;
+    assert_eq!(rig.know("one").await, Err(NoKey::NotYet), "now nobody answers");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,7 +238,7 @@ async fn only_so_many_calls_wait() {
         assert!(futures_util::poll!(call.as_mut()).is_pending());
     }
     let before = Instant::now();
-    assert_eq!((rig.know("one").await, before.elapsed()), (Err(NoKey::Unavailable), Duration::ZERO));
+    assert_eq!((rig.know("one").await, before.elapsed()), (Err(NoKey::NotYet), Duration::ZERO));
     drop(waiting);
     assert!(futures_util::poll!(Box::pin(rig.know("one"))).is_pending());
 }
@@ -212,10 +249,12 @@ async fn a_set_that_is_dropped_asks_no_more_and_fails_no_more() {
     pass(10 * SECOND).await;
     let asked = script.asked.load(Ordering::SeqCst);
     assert!(asked > 1 && metrics.render().contains("acs_broker_jwks_failing 1"));
+    assert!(metrics.render().contains("acs_broker_jwks_lacking 1"));
     drop(keys);
     pass(HOUR).await;
     assert_eq!(script.asked.load(Ordering::SeqCst), asked);
     assert!(metrics.render().contains("acs_broker_jwks_failing 0"));
+    assert!(metrics.render().contains("acs_broker_jwks_lacking 0"));
 }
 
 #[test]

@@ -9,8 +9,10 @@ use serde::Deserialize;
 use super::algorithm::Algorithm;
 use crate::auth::jwks::fetch::{self, Source, Trust};
 
-/// The most issuers.
-const MAX_ISSUERS: usize = 32;
+/// The most issuers: each may have a task of its own that fetches its keys.
+pub const MAX_ISSUERS: usize = 32;
+/// The most entries of `algorithms`; there are fewer algorithms.
+const MAX_ALGORITHMS: usize = 16;
 /// The longest text in a setting.
 const MAX_TEXT: usize = 1024;
 /// The most leeway.
@@ -82,7 +84,8 @@ impl Issuer {
             let good = (1..=MAX_TEXT).contains(&text.len()) && text.trim() == text;
             check(good, key, "must have 1 to 1024 bytes and no blank at either end");
         }
-        check(!self.algorithms.is_empty(), "algorithms", "must not be empty");
+        let has_some = (1..=MAX_ALGORITHMS).contains(&self.algorithms.len());
+        check(has_some, "algorithms", "must not be empty, and must not have more than 16 entries");
         check(self.leeway <= MAX_LEEWAY, "leeway", "must be a duration from 0s to 5m, such as \"30s\"");
         let over_https = self.jwks_file.is_empty();
         if over_https {
@@ -186,6 +189,7 @@ mod tests {
             (Issuer { ca_file: text("ca"), jwks_file: text("f"), ..good.clone() }, "ca_file"),
             (Issuer { bearer_file: text("t"), jwks_file: text("f"), ..good.clone() }, "bearer_file"),
             (Issuer { algorithms: Vec::new(), ..good.clone() }, "algorithms"),
+            (Issuer { algorithms: vec![Algorithm::ES256; 17], ..good.clone() }, "algorithms"),
             (Issuer { leeway: Duration::from_secs(301), ..good.clone() }, "leeway"),
         ] {
             assert_eq!(keys(issuer), [key]);

@@ -26,12 +26,12 @@ use async_trait::async_trait;
 use http::header::AUTHORIZATION;
 
 pub use self::algorithm::Algorithm;
-pub use self::issuer::{Issuer, problems};
+pub use self::issuer::{Issuer, MAX_ISSUERS, problems};
 use self::seen::{Seen, Verified};
 pub use self::token::Refusal;
 use super::jwks::fetch::Source;
-use super::jwks::{KeySet, NoKey, Timing};
-use super::{Authenticator, Claims, Credentials, EndUsers, Principal, Verdict};
+use super::jwks::{KeySet, NoKey, Standing, Timing};
+use super::{Authenticator, Claims, Credentials, EndUsers, Principal, Unproven, Verdict};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -104,6 +104,29 @@ impl Verifier {
         Arc::clone(&self.issuers.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What an operator should know of the issuers' keys, if anything is wrong: a stable word and a text with the names
+    /// that the policy gives them.
+    pub fn trouble(&self) -> Vec<(&'static str, String)> {
+        let issuers = self.issuers();
+        let those = |wanted: Standing| {
+            let names = issuers.iter().filter(|trusted| trusted.keys.standing() == wanted);
+            names.map(|trusted| &*trusted.name).collect::<Vec<_>>().join(", ")
+        };
+        let (lacking, old) = (those(Standing::Lacking), those(Standing::Old));
+        let mut trouble = Vec::new();
+        if !lacking.is_empty() {
+            let what =
+                format!("there are no keys of these issuers, and calls with their tokens fail: {lacking}");
+            trouble.push(("issuer_keys", what));
+        }
+        if !old.is_empty() {
+            let what =
+                format!("the keys of these issuers cannot be fetched; the old ones count for a while: {old}");
+            trouble.push(("issuer_keys_old", what));
+        }
+        trouble
+    }
+
     fn key_set(&self, source: &Source) -> Arc<KeySet> {
         let (name, fetch) = (source.name(), Box::new(source.clone()));
         Arc::new(KeySet::new(name, fetch, source.is_file(), self.timing, self.metrics.clone()))
@@ -150,6 +173,7 @@ impl Verifier {
         let kid = unproven.kid.as_deref();
         let keys = trusted.keys.with(kid, unproven.algorithm).await.map_err(|no_key| match no_key {
             NoKey::Unknown => Refusal::UnknownKey,
+            NoKey::NotYet => Refusal::KeysNotYet,
             NoKey::Unavailable => Refusal::NoKeys,
         })?;
         if !keys.have_signed(kid, unproven.algorithm, unproven.message, &unproven.signature) {
@@ -224,6 +248,7 @@ impl Authenticator for Verifier {
         }
         match self.identify(token.trim_matches(' ')).await {
             Ok(claims) => Verdict::Proven(Principal::Token(claims)),
+            Err(refusal) if refusal.is_ours() => Verdict::Unclear(refusal.text()),
             Err(refusal) => Verdict::Refused(refusal.text()),
         }
     }
@@ -232,7 +257,9 @@ impl Authenticator for Verifier {
 /// End users whose tokens callers pass on.
 #[async_trait]
 impl EndUsers for Verifier {
-    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, &'static str> {
-        self.judged(token, Some(issuer)).await.map_err(Refusal::text)
+    async fn verify(&self, issuer: &str, token: &str) -> Result<Arc<Claims>, Unproven> {
+        self.judged(token, Some(issuer)).await.map_err(|refusal| {
+            if refusal.is_ours() { Unproven::Unclear(refusal.text()) } else { Unproven::Bad(refusal.text()) }
+        })
     }
 }

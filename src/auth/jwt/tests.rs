@@ -364,14 +364,20 @@ async fn a_token_counts_for_the_issuer_that_was_asked_for_only() {
     for _ in 0..2 {
         // Also once it is known as one of the cluster.
         assert!(rig.verifier.verify("cluster", &of_cluster).await.is_ok());
-        assert_eq!(rig.verifier.verify("portal", &of_cluster).await, Err(Refusal::Issuer.text()));
-        assert_eq!(rig.verifier.verify("no such", &of_cluster).await, Err(Refusal::Issuer.text()));
+        assert_eq!(
+            rig.verifier.verify("portal", &of_cluster).await,
+            Err(Unproven::Bad(Refusal::Issuer.text()))
+        );
+        assert_eq!(
+            rig.verifier.verify("no such", &of_cluster).await,
+            Err(Unproven::Bad(Refusal::Issuer.text()))
+        );
     }
     let forged = cluster.sign(
         "ES256",
         &json!({"iss": "https://portal.example", "aud": "shop", "sub": "user", "exp": NOW + 60}),
     );
-    assert_eq!(rig.verifier.verify("portal", &forged).await, Err(Refusal::UnknownKey.text()));
+    assert_eq!(rig.verifier.verify("portal", &forged).await, Err(Unproven::Bad(Refusal::UnknownKey.text())));
 }
 
 #[tokio::test]

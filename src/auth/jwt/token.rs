@@ -43,7 +43,9 @@ pub enum Refusal {
     Claims,
     /// A key the issuer does not have.
     UnknownKey,
-    /// The issuer's keys could not be fetched.
+    /// The issuer's keys could not be fetched yet: whether the token is good cannot be said.
+    KeysNotYet,
+    /// The issuer's keys could not be fetched for too long, or who brings them is not the issuer.
     NoKeys,
     /// A signature that is not the key's.
     Signature,
@@ -63,9 +65,15 @@ impl Refusal {
             Self::NotYet => "the token is not valid yet",
             Self::Claims => "the token lacks a claim, or one is of the wrong type",
             Self::UnknownKey => "the issuer has no such key",
+            Self::KeysNotYet => "the issuer's keys could not be fetched yet",
             Self::NoKeys => "the issuer's keys are not available",
             Self::Signature => "the token's signature is wrong",
         }
+    }
+
+    /// Whether the broker cannot say that the token is bad: it is the broker that lacks something.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::KeysNotYet)
     }
 
     /// Its word in the metrics.
@@ -81,6 +89,7 @@ impl Refusal {
             Self::NotYet => "not_yet",
             Self::Claims => "claims",
             Self::UnknownKey => "unknown_key",
+            Self::KeysNotYet => "keys_not_yet",
             Self::NoKeys => "no_keys",
             Self::Signature => "signature",
         }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::case::{Case, Expected, Test};
-use super::text::{Fields, Problem, Reading, Value};
+use super::text::{Fields, MOST_TEXTS, Problem, Reading, Value};
 use crate::auth::UNAUTHENTICATED;
 use crate::auth::jwt::{self, Issuer};
 use crate::broker::policy::{EndUserRule, Patterns, Rate, Rpc, RpcSet, Rules};
@@ -16,6 +16,8 @@ use crate::broker::types::{Scope, ScopeSet, UserId, Validity};
 
 /// More callers than anybody has services.
 const MAX_CALLERS: usize = 10_000;
+/// The most tests: all of them run with each change of the file.
+const MAX_TESTS: usize = 1000;
 
 /// A policy as it is written.
 #[derive(Debug, Default)]
@@ -90,7 +92,7 @@ fn file(reading: &Reading<'_>, text: &str) -> Option<File> {
     // Once more as plain values: what stands in an issuer's table is known to whoever verifies its tokens.
     let plain: toml::Table = text.parse().unwrap_or_default();
     let mut places = Vec::new();
-    for (index, (path, value)) in fields.list("issuers").into_iter().enumerate() {
+    for (index, (path, value)) in fields.list("issuers", jwt::MAX_ISSUERS).into_iter().enumerate() {
         let Some(written) = Fields::of(reading, path, value) else { continue };
         let table = plain.get("issuers").and_then(|list| list.get(index)).cloned();
         match issuer(table.unwrap_or(toml::Value::Boolean(false))) {
@@ -117,18 +119,13 @@ fn file(reading: &Reading<'_>, text: &str) -> Option<File> {
         }
     }
     let mut whose = HashMap::new();
-    let callers = fields.list("callers");
-    if callers.len() > MAX_CALLERS {
-        reading.problem::<()>(&fields.span, "callers", format!("are more than {MAX_CALLERS}"));
-        return None;
-    }
-    for (path, value) in callers {
+    for (path, value) in fields.list("callers", MAX_CALLERS) {
         let Some(caller) = Fields::of(reading, path, value) else { continue };
         if let Some(listed) = listed(&caller, &file, &mut whose) {
             file.callers.push(listed);
         }
     }
-    for (path, value) in fields.list("tests") {
+    for (path, value) in fields.list("tests", MAX_TESTS) {
         if let Some(test) = Fields::of(reading, path, value).and_then(|fields| test(&fields, &file)) {
             file.tests.push(test);
         }
@@ -182,7 +179,8 @@ fn listed(fields: &Fields<'_, '_>, file: &File, whose: &mut HashMap<Match, Strin
         }
     }
     let mut matches = Vec::new();
-    for (path, value) in fields.list("match") {
+    let written = fields.list("match", MOST_TEXTS);
+    for (path, value) in written.iter().cloned() {
         let Some(one) = Fields::of(reading, path.clone(), value).and_then(|one| a_match(&one, file)) else {
             continue;
         };
@@ -192,7 +190,7 @@ fn listed(fields: &Fields<'_, '_>, file: &File, whose: &mut HashMap<Match, Strin
         }
         matches.push(one);
     }
-    if fields.list("match").is_empty() {
+    if written.is_empty() {
         reading.problem::<()>(&fields.place("match"), &fields.key("match"), "must say who this caller is");
     }
     let (rules, written) = rules(fields, file);

@@ -11,6 +11,7 @@ mod text;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use self::case::{BadCase, Case, Step};
@@ -43,7 +44,8 @@ impl fmt::Display for BadPolicy {
     }
 }
 
-/// Hears of each policy before it is in force, and may refuse it: whoever verifies the tokens of its issuers.
+/// Hears of each policy just before it is in force, and may refuse it: whoever verifies the tokens of its issuers. Callers
+/// wait meanwhile, so it must be quick and must not look one up.
 pub type Listener = Box<dyn Fn(&File) -> Result<(), String> + Send + Sync>;
 
 /// The policy in force.
@@ -52,6 +54,8 @@ pub struct Policy {
     shadow: Option<Arc<Shadow>>,
     listener: Listener,
     table: RwLock<Arc<Table>>,
+    /// Changes with the table, while that is locked.
+    edition: AtomicU64,
 }
 
 /// A policy, compiled for looking callers up.
@@ -91,7 +95,7 @@ impl Policy {
     pub fn new(path: &Path, file: &File, shadow: Option<Arc<Shadow>>, listener: Listener) -> Arc<Self> {
         let table = Table::compile(file, shadow.as_ref(), &Table::default());
         let table = RwLock::new(Arc::new(table));
-        Arc::new(Self { path: path.to_owned(), shadow, listener, table })
+        Arc::new(Self { path: path.to_owned(), shadow, listener, table, edition: AtomicU64::new(0) })
     }
 
     fn table(&self) -> Arc<Table> {
@@ -102,6 +106,10 @@ impl Policy {
 impl Callers for Policy {
     fn caller(&self, principal: &Principal) -> Option<Caller> {
         self.table().caller(principal)
+    }
+
+    fn edition(&self) -> u64 {
+        self.edition.load(Ordering::SeqCst)
     }
 }
 
@@ -120,10 +128,16 @@ impl Reloadable for Policy {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
             format!("{}: {}", self.path.display(), problems.join("; "))
         })?;
-        (self.listener)(&file)?;
         let before = self.table();
         let table = Arc::new(Table::compile(&file, self.shadow.as_ref(), &before));
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&table);
+        {
+            // Whoever looks a caller up meanwhile waits, and then sees another edition: nobody is proven by the issuers
+            // of one policy and let in by the callers of another.
+            let mut in_force = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            (self.listener)(&file)?;
+            *in_force = Arc::clone(&table);
+            self.edition.fetch_add(1, Ordering::SeqCst);
+        }
         // What goes on for long asks again where something has changed for its caller.
         for caller in &before.callers {
             if !table.callers.iter().any(|now| std::ptr::eq(now.permissions(), caller.permissions())) {

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::auth::Claims;
+use crate::auth::{Authenticator, Claims, Credentials, Gate, Peer, Unidentified, Verdict};
 use crate::broker::policy::{Missing, Need, Rpc};
 use crate::broker::types::{Scope, ScopeSet, UserId};
 use crate::clock::{ManualClock, Timestamp};
@@ -174,6 +174,63 @@ fn what_is_wrong_with_an_issuer_is_told_like_all_else() {
 }
 
 #[test]
+fn what_costs_more_than_memory_is_bounded_and_the_first_too_many_is_named() {
+    let issuers = |count: usize| -> String {
+        let one = |number| {
+            format!(
+                "[[issuers]]\nname = \"i{number}\"\nissuer = \"https://{number}.example\"\naudience = \"b\"\n"
+            )
+        };
+        (0..count).map(one).collect()
+    };
+    let entries = |key: &str, entry: &str, count: usize| {
+        minimal("a", &format!("{key} = [\n{}]", format!("{entry},\n").repeat(count)))
+    };
+    let tests = |count: usize| {
+        let test = "[[tests]]\ncaller = \"a\"\nrpc = \"SmsService/GetSms\"\nexpect = \"deny\"\n";
+        minimal("a", "") + &test.repeat(count)
+    };
+    let callers =
+        |count: usize| -> String { (0..count).map(|number| minimal(&format!("a{number}"), "")).collect() };
+    for (text, told) in [
+        (issuers(32), ""),
+        (issuers(33), "line 129: issuers[32] is one too many: there may be at most 32"),
+        (issuers(5000), "line 129: issuers[32] is one too many: there may be at most 32"),
+        (entries("user_prefixes", "\"p:\"", 1000), ""),
+        (
+            entries("user_prefixes", "\"p:\"", 1001),
+            "line 1005: callers[0].user_prefixes[1000] is one too many",
+        ),
+        (entries("sms_senders", "\"*1\"", 1001), "line 1005: callers[0].sms_senders[1000] is one too many"),
+        (
+            entries("email_senders", "\"*1\"", 1001),
+            "line 1005: callers[0].email_senders[1000] is one too many",
+        ),
+        (entries("rpcs", "\"*\"", 1001), "line 1005: callers[0].rpcs[1000] is one too many"),
+        (tests(1000), ""),
+        (tests(1001), "line 4005: tests[1000] is one too many"),
+        (callers(10_001), "line 40001: callers[10000] is one too many"),
+    ] {
+        let found = problems(&text);
+        assert_eq!(found.len(), usize::from(!told.is_empty()), "{told}: {found:?}");
+        assert!(found.iter().all(|problem| problem.starts_with(told)), "{told}: {found:?}");
+    }
+    let matches: String = (0..1001).map(|number| format!("{{ dns = \"d{number}\" }},\n")).collect();
+    let found = problems(&format!("[[callers]]\nname = \"a\"\nmatch = [\n{matches}]\n"));
+    assert_eq!(found, ["line 1004: callers[0].match[1000] is one too many: there may be at most 1000"]);
+}
+
+#[test]
+fn a_file_of_nothing_but_depth_is_refused() {
+    for text in ["[".repeat(500_000), "a.".repeat(500_000) + "a = 1", format!("a = {}", "[".repeat(500_000))]
+    {
+        assert!(!problems(&text).is_empty());
+    }
+    let deep = format!("[[callers]]\nname = \"a\"\nmatch = {}{}\n", "[".repeat(70), "]".repeat(70));
+    assert!(!problems(&deep).is_empty());
+}
+
+#[test]
 fn a_policy_whose_own_tests_fail_is_none() {
     let deny = EXAMPLE.replace("expect = \"allow\"", "expect = \"deny\"");
     assert_eq!(problems(&deny).len(), 1);
@@ -267,6 +324,77 @@ fn who_verifies_tokens_hears_of_a_policy_first_and_may_refuse_it() {
     let with_issuer = format!("{issuer}{}", minimal("b", ""));
     assert_eq!(policy.reload(vec![with_issuer.into_bytes()]), Err("no such issuer".into()));
     assert!(mesh(&policy, "a").is_some() && mesh(&policy, "b").is_none());
+}
+
+/// Finds the same subject of the same issuer, as whoever verifies tokens knows issuers now, and notes which these were.
+struct Verifies {
+    issuers: Arc<AtomicU64>,
+    proven_by: Arc<AtomicU64>,
+}
+
+#[async_trait::async_trait]
+impl Authenticator for Verifies {
+    async fn authenticate(&self, _: &Credentials<'_>) -> Verdict {
+        self.proven_by.store(self.issuers.load(Ordering::SeqCst), Ordering::SeqCst);
+        Verdict::Proven(subject("i", "s"))
+    }
+}
+
+#[test]
+fn nobody_is_proven_by_the_issuers_of_one_policy_and_let_in_by_the_callers_of_another() {
+    let text = |caller: &str| {
+        format!(
+            "[[issuers]]\nname = \"i\"\nissuer = \"https://{caller}\"\naudience = \"y\"\n\
+             [[callers]]\nname = \"{caller}\"\nmatch = [{{ issuer = \"i\", subject = \"s\" }}]\n"
+        )
+    };
+    let (issuers, proven_by) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(9)));
+    let (halfway, is_halfway) = std::sync::mpsc::channel();
+    let (known, is_known) = std::sync::mpsc::channel::<()>();
+    let (changed, is_known) = (Arc::clone(&issuers), std::sync::Mutex::new(is_known));
+    let listener: Listener = Box::new(move |_| {
+        changed.store(1, Ordering::SeqCst);
+        halfway.send(()).unwrap();
+        // Issuers have changed and callers have not. Whoever could be let in now would be within this time.
+        let _ = is_known.lock().unwrap().recv_timeout(std::time::Duration::from_millis(300));
+        Ok(())
+    });
+    let file = parse(text("zero").as_bytes()).unwrap();
+    let policy = Policy::new(Path::new("p"), &file, None, listener);
+    let verifies = Verifies { issuers, proven_by: Arc::clone(&proven_by) };
+    let gate = Gate::new(vec![Arc::new(verifies)], Arc::clone(&policy) as _);
+    std::thread::scope(|threads| {
+        threads.spawn(|| policy.reload(vec![text("one").into_bytes()]).unwrap());
+        is_halfway.recv().unwrap();
+        let (peer, headers) = (Peer::default(), http::HeaderMap::new());
+        let credentials = Credentials { peer: &peer, headers: &headers };
+        let caller = futures_util::FutureExt::now_or_never(gate.identify(&credentials)).unwrap().unwrap();
+        let _ = known.send(());
+        assert_eq!((caller.name(), proven_by.load(Ordering::SeqCst)), ("one", 1));
+    });
+}
+
+/// A policy that is another one each time.
+struct Restless(AtomicU64);
+
+impl Callers for Restless {
+    fn caller(&self, _: &Principal) -> Option<Caller> {
+        Some(Caller::new("a"))
+    }
+
+    fn edition(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_policy_that_changes_without_end_holds_nobody_up_and_lets_nobody_in() {
+    let chain = Verifies { issuers: Arc::default(), proven_by: Arc::default() };
+    let gate = Gate::new(vec![Arc::new(chain)], Arc::new(Restless(AtomicU64::new(0))));
+    let (peer, headers) = (Peer::default(), http::HeaderMap::new());
+    let credentials = Credentials { peer: &peer, headers: &headers };
+    let identified = futures_util::FutureExt::now_or_never(gate.identify(&credentials)).unwrap();
+    assert!(matches!(identified, Err(Unidentified::Unclear(_))), "{identified:?}");
 }
 
 #[test]

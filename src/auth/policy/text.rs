@@ -12,6 +12,9 @@ use toml::de::{DeTable, DeValue};
 /// More problems than this are not told: whoever mends these sees the others next.
 const MOST_PROBLEMS: usize = 100;
 
+/// The longest list of texts: calls are held against some of them one by one.
+pub(super) const MOST_TEXTS: usize = 1000;
+
 /// Something that is wrong with a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -160,21 +163,27 @@ impl<'r, 't> Fields<'r, 't> {
         value.get_ref().as_bool().or_else(|| self.wrong(value, key, "must be true or false")).unwrap_or(false)
     }
 
-    /// The entries of a list with their paths; none if it is not there.
-    pub(super) fn list(&self, key: &'static str) -> Vec<(String, &'r Value<'t>)> {
+    /// The entries of a list with their paths; none if it is not there. More than `most` are a problem, told where the
+    /// first of them stands, and are not looked at.
+    pub(super) fn list(&self, key: &'static str, most: usize) -> Vec<(String, &'r Value<'t>)> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(list) = value.get_ref().as_array() else {
             self.wrong::<()>(value, key, "must be a list");
             return Vec::new();
         };
         let key = self.key(key);
-        list.iter().enumerate().map(|(index, value)| (format!("{key}[{index}]"), value)).collect()
+        if let Some(beyond) = list.get(most) {
+            let what = format!("is one too many: there may be at most {most}");
+            self.reading.problem::<()>(&beyond.span(), &format!("{key}[{most}]"), what);
+        }
+        let entries = list.iter().take(most).enumerate();
+        entries.map(|(index, value)| (format!("{key}[{index}]"), value)).collect()
     }
 
     /// The texts of a list with their paths and places.
     pub(super) fn texts(&self, key: &'static str) -> Vec<(String, Range<usize>, &'r str)> {
         let mut texts = Vec::new();
-        for (path, value) in self.list(key) {
+        for (path, value) in self.list(key, MOST_TEXTS) {
             match value.get_ref().as_str() {
                 Some(text) => texts.push((path, value.span(), text)),
                 None => drop(self.reading.problem::<()>(&value.span(), &path, "must be a text")),

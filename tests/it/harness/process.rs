@@ -183,6 +183,14 @@ impl Broker {
         self.process.0.wait().unwrap();
     }
 
+    /// Asks it to stop, as Kubernetes does, and waits until it has.
+    #[cfg(unix)]
+    pub(crate) async fn terminate(&mut self) {
+        let id = self.process.0.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        until("the broker stops", async || self.process.0.try_wait().unwrap().is_some()).await;
+    }
+
     /// Starts it again with the same settings.
     pub(crate) async fn restart(&mut self) {
         self.process = launch(&self.environment, &self.log, self.file_limit);
