@@ -100,7 +100,9 @@ impl Content {
         }
         let (tail, rest) = last_line(&end);
         match (head, tail) {
-            (Some(head), Some(tail)) => Ok(Self { lines: Some((head, tail)), rest: rest.to_vec(), open_line }),
+            (Some(head), Some(tail)) => {
+                Ok(Self { lines: Some((head, tail)), rest: rest.to_vec(), open_line })
+            }
             // Not even the first line is whole: the process ended while it wrote it.
             (None, None) if from == 0 => Ok(Self { lines: None, rest: rest.to_vec(), open_line }),
             _ => Err(OpenError::Foreign),

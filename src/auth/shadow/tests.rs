@@ -102,6 +102,14 @@ fn what_is_remembered_is_bounded() {
         shadow.needed("one", Rpc::GetIdentity, Need::User(&user), None);
         shadow.needed("one", Rpc::SendSms, Need::SmsSender(&format!("+1425555{number}")), None);
     }
+    // A sender is whatever stands in a request.
+    shadow.needed(
+        "two",
+        Rpc::SendEmail,
+        Need::EmailSender(&"x".repeat(4_000_000)),
+        Some(Missing::EmailSender),
+    );
+    shadow.needed("two", Rpc::SendSms, Need::SmsSender(&"x".repeat(321)), Some(Missing::SmsSender));
     let notes = shadow.notes.lock().unwrap();
     assert_eq!(notes.seen.len(), MAX_CALLERS + 1);
     assert!(notes.logged.len() <= MAX_LOGGED);
