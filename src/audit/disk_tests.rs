@@ -175,3 +175,59 @@ async fn what_a_crash_left_of_two_files_is_closed_together() {
         assert_eq!((report.broken, report.files), (None, 2), "{room}");
     }
 }
+
+/// A disk that takes everything and cannot say that it has kept it.
+#[derive(Clone)]
+struct Unsure(Arc<std::sync::atomic::AtomicBool>);
+
+impl Medium for Unsure {
+    fn append(&mut self, file: &std::fs::File, bytes: &[u8]) -> std::io::Result<()> {
+        Disk.append(file, bytes)
+    }
+
+    fn sync(&mut self, file: &std::fs::File) -> std::io::Result<()> {
+        if self.0.load(Ordering::SeqCst) { Err(std::io::Error::other("no")) } else { Disk.sync(file) }
+    }
+}
+
+#[tokio::test]
+async fn what_the_disk_does_not_confirm_lets_no_call_go_on() {
+    let folder = TempDir::new().unwrap();
+    let strict = Settings { fail_closed: true, ..settings(folder.path()) };
+    let unsure = Unsure(Arc::default());
+    let audit = Audit::open_on(unsure.clone(), &strict, clock(), Metrics::new()).unwrap();
+    assert_eq!(audit.trail("m", "r1").admitted("orders").await, Ok(()));
+    unsure.0.store(true, Ordering::SeqCst);
+    assert_eq!(audit.trail("m", "r2").admitted("orders").await, Err(Unrecorded));
+    unsure.0.store(false, Ordering::SeqCst);
+    until("the disk is sure again", || audit.problem().is_none()).await;
+    assert_eq!(audit.trail("m", "r3").admitted("orders").await, Ok(()));
+    stop(audit).await;
+    assert_eq!(verify(folder.path()).broken, None);
+}
+
+#[tokio::test]
+async fn a_file_in_the_place_of_a_full_one_is_not_overwritten() {
+    let folder = TempDir::new().unwrap();
+    written(folder.path(), 3).await;
+    let there = folder.path().join("audit.log.000001");
+    std::fs::write(&there, "somebody else's").unwrap();
+    let small = Settings { max_bytes: 300, ..settings(folder.path()) };
+    assert!(Audit::open(&small, clock(), Metrics::new()).is_err());
+    assert_eq!(std::fs::read_to_string(&there).unwrap(), "somebody else's");
+    std::fs::rename(&there, folder.path().join("elsewhere")).unwrap();
+    stop(Audit::open(&small, clock(), Metrics::new()).unwrap()).await;
+    assert_eq!(verify(folder.path()).broken, None);
+}
+
+#[tokio::test]
+async fn whole_lines_at_the_end_that_are_no_records_break_the_chain() {
+    let folder = TempDir::new().unwrap();
+    let path = written(folder.path(), 3).await;
+    let whole = std::fs::read(&path).unwrap();
+    for (more, broken, torn) in [("half", false, 4), ("all\n", true, 0), ("all\nhalf", true, 4)] {
+        std::fs::write(&path, [&whole, more.as_bytes()].concat()).unwrap();
+        let report = verify(folder.path());
+        assert_eq!((report.broken.is_some(), report.torn_bytes), (broken, torn), "{more:?}");
+    }
+}

@@ -116,3 +116,20 @@ fn what_is_remembered_is_bounded() {
     drop(notes);
     assert!(shadow.policy().len() < 200_000);
 }
+
+#[test]
+fn the_same_refusal_is_logged_once_a_minute() {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
+    let shadow = Shadow::new(false, Arc::clone(&clock) as Arc<dyn Clock>, Metrics::new());
+    let logged_at = || {
+        shadow.needed("shop", Rpc::SendSms, Need::Rpc, Some(Missing::Rpc(Rpc::SendSms)));
+        let notes = shadow.notes.lock().unwrap();
+        assert_eq!(notes.logged.len(), 1);
+        notes.logged.values().next().unwrap().as_millis()
+    };
+    assert_eq!(logged_at(), 0);
+    clock.advance(LOG_EVERY - Duration::from_millis(1));
+    assert_eq!(logged_at(), 0);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(logged_at(), 60_000);
+}

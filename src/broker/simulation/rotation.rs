@@ -152,3 +152,38 @@ fn a_walk_during_which_somebody_signed_with_another_key_proves_nothing() {
         });
     }
 }
+
+#[test]
+fn a_key_counts_as_used_for_a_while_after_it_was_last_said() {
+    paused().block_on(async {
+        let world = world(1, 1, 0);
+        // No key, plus one.
+        world.faults.spare.store(8, Ordering::SeqCst);
+        let other = KeyId(7u64.to_be_bytes());
+        assert!(says(&world, other, 30).await);
+        assert!(tend(&world, 0, 10).await.used_elsewhere);
+        // The one who signs with it may have been late to say so again.
+        assert!(tend(&world, 0, 26).await.used_elsewhere);
+        assert!(!tend(&world, 0, 20).await.used_elsewhere);
+    });
+}
+
+#[test]
+fn replicas_that_sign_with_different_keys_do_not_replace_each_others_tokens_in_a_ring() {
+    paused().block_on(async {
+        let world = world(1, 1, 0);
+        let other = KeyId(0u64.to_be_bytes());
+        world.faults.key.store(1, Ordering::SeqCst);
+        world.faults.spare.store(1, Ordering::SeqCst);
+        world.faults.others.store(1, Ordering::SeqCst);
+        assert!(says(&world, other, 3600).await);
+        tend(&world, 0, 70).await;
+        // Issued by the other one, after this one had changed.
+        world.faults.key.store(0, Ordering::SeqCst);
+        everybody(&world, 0).await;
+        world.faults.key.store(1, Ordering::SeqCst);
+        let status = tend(&world, 0, 200).await;
+        assert_eq!(status.reissued, 0, "{status:?}");
+        assert!(status.not_yet().is_some());
+    });
+}
