@@ -1,7 +1,8 @@
 //! Follows files that change while the broker runs: certificates, keys, policies.
 //!
 //! Files are read once a second and compared by content, not by time stamp: a mounted Kubernetes secret is a link that
-//! is pointed elsewhere. What a [`Reloadable`] refuses changes nothing: it goes on with what it has. Nothing of a file's
+//! is pointed elsewhere. A change counts once two readings in a row show it, so that a file that is being written is not
+//! taken for a shorter one. What a [`Reloadable`] refuses changes nothing: it goes on with what it has. Nothing of a file's
 //! content ever reaches a log.
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::zeroize::Zeroizing;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +19,9 @@ use crate::metrics::Metrics;
 
 /// How often files are read.
 pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a file must stay as it is, once it has changed.
+const WHILE_WRITTEN: Duration = Duration::from_millis(50);
 
 /// The largest file that is read.
 const MAX_FILE_BYTES: u64 = 1_048_576;
@@ -63,15 +68,29 @@ struct Seen(BTreeMap<usize, [u8; 32]>);
 
 impl Seen {
     fn look(&mut self, things: &[Arc<dyn Reloadable>], metrics: &Metrics) {
+        self.look_twice(things, metrics, || std::thread::sleep(WHILE_WRITTEN));
+    }
+
+    /// A change counts if it is still the same after `between`: somebody may be writing just now.
+    fn look_twice(&mut self, things: &[Arc<dyn Reloadable>], metrics: &Metrics, mut between: impl FnMut()) {
         for (place, thing) in things.iter().enumerate() {
-            let read: Result<Vec<_>, _> = thing.files().iter().map(|path| read(path)).collect();
-            let digest = digest(&read);
-            let before = self.0.insert(place, digest);
-            if before == Some(digest) {
+            let read = read_all(thing.as_ref());
+            let now = digest(&read);
+            let before = self.0.get(&place).copied();
+            if before == Some(now) {
                 continue;
             }
+            if before.is_some() {
+                between();
+                // Half a policy may be one, of fewer callers; half a key ring is one of fewer keys.
+                if digest(&read_all(thing.as_ref())) != now {
+                    continue;
+                }
+            }
+            self.0.insert(place, now);
             let name = thing.name();
-            match read.and_then(|contents| thing.reload(contents)) {
+            let contents = read.map(|contents| contents.into_iter().map(|mut one| std::mem::take(&mut *one)));
+            match contents.and_then(|contents| thing.reload(contents.collect())) {
                 // At the start it was read already by whoever made it.
                 Ok(()) if before.is_none() => metrics.reloaded(name, true),
                 Ok(()) => {
@@ -91,7 +110,14 @@ impl Seen {
     }
 }
 
-fn digest(read: &Result<Vec<Vec<u8>>, String>) -> [u8; 32] {
+/// What the files hold; wiped when dropped, for it may be keys.
+type Contents = Vec<Zeroizing<Vec<u8>>>;
+
+fn read_all(thing: &dyn Reloadable) -> Result<Contents, String> {
+    thing.files().iter().map(|path| read(path).map(Zeroizing::new)).collect()
+}
+
+fn digest(read: &Result<Contents, String>) -> [u8; 32] {
     let mut sha = Sha256::new();
     match read {
         Ok(contents) => {
@@ -122,8 +148,10 @@ pub(crate) fn content(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     if !std::fs::metadata(path).map_err(cannot)?.is_file() {
         return Err("is not a regular file".into());
     }
-    let mut content = Vec::new();
     let file = std::fs::File::open(path).map_err(cannot)?;
+    // As large as it becomes, so that growing leaves no copy of a key behind.
+    let expected = file.metadata().map_err(cannot)?.len().min(most).saturating_add(1);
+    let mut content = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
     let size = file.take(most + 1).read_to_end(&mut content).map_err(cannot)?;
     if size as u64 > most { Err(format!("has more than {most} bytes")) } else { Ok(content) }
 }
@@ -217,6 +245,28 @@ mod tests {
         std::fs::remove_file(rig.folder.path().join("b")).unwrap();
         std::fs::create_dir(rig.folder.path().join("b")).unwrap();
         assert_eq!((rig.look(), rig.failed()), (1, true));
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_left_until_it_is_whole() {
+        let mut rig = Rig::new();
+        rig.write("a", b"1");
+        rig.write("b", b"one, two");
+        assert_eq!(rig.look(), 1);
+        let folder = rig.folder.path().to_owned();
+        let mut writing = [&b""[..], b"one", b"one, two, three"].into_iter();
+        for _ in 0..5 {
+            // What is there when it is first looked, and what when it is looked again.
+            let write = |content: Option<&[u8]>| {
+                content.into_iter().for_each(|content| std::fs::write(folder.join("b"), content).unwrap());
+            };
+            write(writing.next());
+            rig.seen.look_twice(&rig.things, &rig.metrics, || write(writing.next()));
+        }
+        let taken = rig.taken.contents.lock().unwrap();
+        let of_b: Vec<_> = taken.iter().map(|contents| contents[1].as_slice()).collect();
+        assert_eq!(of_b, [&b"one, two"[..], b"one, two, three"]);
+        assert!(!rig.failed());
     }
 
     #[tokio::test(start_paused = true)]

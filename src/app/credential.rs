@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::zeroize::Zeroizing;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -165,7 +166,8 @@ impl Place {
         match self {
             Self::Settings(secret) => Ok(secret.clone()),
             Self::File(path) => {
-                let text = String::from_utf8(contents.next().unwrap_or_default());
+                let bytes = Zeroizing::new(contents.next().unwrap_or_default());
+                let text = std::str::from_utf8(&bytes);
                 text.map(|text| Secret::new(text.trim()))
                     .map_err(|_| format!("{} is not UTF-8 text", path.display()))
             }

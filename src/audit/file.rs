@@ -74,8 +74,8 @@ pub(super) struct Tail {
 pub(super) struct Content {
     /// Its first line and its last; none if there is no whole line.
     pub(super) lines: Option<(Head, Tail)>,
-    /// What is left behind the last whole line.
-    pub(super) torn: Option<Torn>,
+    /// What is left behind the last whole line, as a reader will find it.
+    pub(super) rest: Vec<u8>,
     /// Whether that ends in the middle of a line.
     pub(super) open_line: bool,
 }
@@ -100,9 +100,11 @@ impl Content {
         }
         let (tail, rest) = last_line(&end);
         match (head, tail) {
-            (Some(head), Some(tail)) => Ok(Self { lines: Some((head, tail)), torn: torn(rest), open_line }),
+            (Some(head), Some(tail)) => {
+                Ok(Self { lines: Some((head, tail)), rest: rest.to_vec(), open_line })
+            }
             // Not even the first line is whole: the process ended while it wrote it.
-            (None, None) if from == 0 => Ok(Self { lines: None, torn: torn(rest), open_line }),
+            (None, None) if from == 0 => Ok(Self { lines: None, rest: rest.to_vec(), open_line }),
             _ => Err(OpenError::Foreign),
         }
     }
@@ -154,8 +156,8 @@ fn last_line(bytes: &[u8]) -> (Option<Tail>, &[u8]) {
     (None, bytes)
 }
 
-/// What a reader will find between two lines.
-fn torn(bytes: &[u8]) -> Option<Torn> {
+/// What a reader will find between two lines, for the line that closes it.
+pub(super) fn torn(bytes: &[u8]) -> Option<Torn> {
     (!bytes.is_empty()).then(|| Torn { bytes: bytes.len() as u64, sha256: torn_hash(bytes) })
 }
 

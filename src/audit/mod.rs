@@ -17,6 +17,8 @@ mod verify;
 mod writer;
 
 #[cfg(test)]
+mod disk_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -12,14 +12,14 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::{ManualClock, Timestamp};
 
-const KEY: &str = "a-key-for-tests-0123456789abcdef";
+pub(super) const KEY: &str = "a-key-for-tests-0123456789abcdef";
 
-fn settings(folder: &Path) -> Settings {
+pub(super) fn settings(folder: &Path) -> Settings {
     let file = folder.join("audit.log").to_string_lossy().into_owned();
     Settings::to_file(file, Secret::new(KEY))
 }
 
-fn clock() -> Arc<dyn Clock> {
+pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_123)))
 }
 
@@ -29,10 +29,10 @@ fn open(settings: &Settings) -> Audit {
 
 /// A disk that holds so many more bytes.
 #[derive(Clone)]
-struct Small(Arc<AtomicU64>);
+pub(super) struct Small(pub(super) Arc<AtomicU64>);
 
 impl Small {
-    fn of(room: u64) -> Self {
+    pub(super) fn of(room: u64) -> Self {
         Self(Arc::new(AtomicU64::new(room)))
     }
 }
@@ -52,24 +52,24 @@ impl Medium for Small {
 }
 
 /// Every file of the chain in this folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("audit.log")).collect()
 }
 
-fn verify_files(files: &[PathBuf]) -> Report {
+pub(super) fn verify_files(files: &[PathBuf]) -> Report {
     Verifier::new([&Secret::new(KEY)]).verify(files, None).unwrap()
 }
 
-fn verify(folder: &Path) -> Report {
+pub(super) fn verify(folder: &Path) -> Report {
     verify_files(&files(folder))
 }
 
-fn lines(path: &Path) -> Vec<Value> {
+pub(super) fn lines(path: &Path) -> Vec<Value> {
     std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = std::time::Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(std::time::Instant::now() < end, "{what} did not happen");
@@ -77,12 +77,12 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-async fn stop(audit: Audit) {
+pub(super) async fn stop(audit: Audit) {
     assert!(audit.stop(Duration::from_secs(20)).await, "all of it was written");
 }
 
 /// A chain of one file: its first line, "start", `events`, "stop".
-async fn written(folder: &Path, events: usize) -> PathBuf {
+pub(super) async fn written(folder: &Path, events: usize) -> PathBuf {
     let audit = open(&settings(folder));
     for number in 0..events {
         audit.event("reload", &[("number", &number.to_string())]);
@@ -552,7 +552,7 @@ fn a_first_line_torn_twice_anywhere_is_in_nobodys_way_afterwards() {
 }
 
 /// The whole lines of a file.
-fn lines_of(path: &Path) -> Vec<Value> {
+pub(super) fn lines_of(path: &Path) -> Vec<Value> {
     let content = std::fs::read(path).unwrap();
     content.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }

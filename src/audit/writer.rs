@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::chain::{Hash, Keys, Place, hex};
-use super::file::{Content, Head, OpenError, Tape, newest_full, sync_folder};
+use super::file::{Content, Head, OpenError, Tape, newest_full, sync_folder, torn};
 use super::queue::{CAPACITY, Entry, Queue};
 use super::record::{FileHead, Record, Torn, What, write_recovered};
 use crate::clock::Clock;
@@ -28,6 +28,9 @@ const RETRY_EVERY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// What is written at a time.
 const CHUNK_BYTES: usize = 262_144;
+
+/// The event that says how many records nobody will see.
+const RECORDS_LOST: &str = "records_lost";
 
 /// How bytes get onto the disk; a seam for disks that fill up.
 pub(super) trait Medium: Send + 'static {
@@ -97,11 +100,11 @@ impl<M: Medium> Writer<M> {
         if content.lines.is_none()
             && let Some(before) = newest_full(&path)?
         {
-            // The file is new, and continues the newest full one.
+            // The file is new, and continues the newest full one: a reader finds what is left in both behind one another.
             in_place = false;
             content = Content {
                 lines: before.lines,
-                torn: content.torn.or(before.torn),
+                rest: [before.rest, content.rest].concat(),
                 open_line: content.open_line,
             };
         }
@@ -145,7 +148,7 @@ impl<M: Medium> Writer<M> {
         }
         let details = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("after", after.to_owned())];
         writer.keep_record(What::Event { name: "start", details });
-        writer.begin(tape, head, content.torn, content.open_line).map_err(writing)?;
+        writer.begin(tape, head, torn(&content.rest), content.open_line).map_err(writing)?;
         writer.flush().map_err(writing)?;
         writer.tell(true);
         Ok(writer)
@@ -200,13 +203,38 @@ impl<M: Medium> Writer<M> {
                     tracing::error!(error = &error as &dyn std::error::Error, "the audit cannot be written");
                 }
                 self.queue.set_problem(Some(error.to_string()));
-                // Those calls are refused now: there is nothing to record of them but their end, which follows.
-                self.waiting.retain(|entry| entry.written.is_none());
-                let beyond = self.waiting.len().saturating_sub(CAPACITY);
-                // The oldest are worth most: they say how it began.
-                self.waiting.truncate(CAPACITY);
-                self.lost = self.lost.saturating_add(beyond as u64);
-                self.metrics.audit_lost(beyond as u64);
+                self.forget_refused();
+                self.drop_beyond();
+            }
+        }
+    }
+
+    /// Calls that waited for the disk are refused now: there is nothing to record of them but their end, which follows.
+    fn forget_refused(&mut self) {
+        let mut kept = 0;
+        let mut kept_before = vec![0];
+        for entry in &self.waiting {
+            kept += usize::from(entry.written.is_none());
+            kept_before.push(kept);
+        }
+        // The marks count what waits; counting those that are gone, they would take others for written.
+        for (_, _, completes) in &mut self.unsure {
+            *completes = kept_before.get(*completes).copied().unwrap_or(kept);
+        }
+        self.waiting.retain(|entry| entry.written.is_none());
+    }
+
+    /// Drops what there is no room for. The oldest are worth most: they say how it began.
+    fn drop_beyond(&mut self) {
+        let beyond = self.waiting.split_off(self.waiting.len().min(CAPACITY));
+        for entry in beyond {
+            match told_lost(&entry) {
+                // Counted already when they were lost; the number must not go with the record that tells it.
+                Some(count) => self.lost = self.lost.saturating_add(count),
+                None => {
+                    self.lost = self.lost.saturating_add(1);
+                    self.metrics.audit_lost(1);
+                }
             }
         }
     }
@@ -239,7 +267,7 @@ impl<M: Medium> Writer<M> {
             head = Some(found);
         }
         self.unsure.clear();
-        self.begin(tape, head, content.torn, content.open_line).map_err(writing)
+        self.begin(tape, head, torn(&content.rest), content.open_line).map_err(writing)
     }
 
     /// Writes what a file needs before its records: its first line, and a line that closes what a crash left.
@@ -256,6 +284,7 @@ impl<M: Medium> Writer<M> {
         let mut place = self.place.clone();
         let now = self.clock.now();
         let mut content = String::new();
+        let mut part = self.part;
         let is_ours = head.as_ref().is_some_and(|head| head.key == key);
         if head.is_some() && !is_ours {
             // Each file has one key. What is torn there is closed by the first line of the next.
@@ -264,12 +293,11 @@ impl<M: Medium> Writer<M> {
             text.push('\n');
         }
         if !is_ours {
-            let part = self.part.saturating_add(1);
+            part = part.saturating_add(1);
             let prev = place.before;
             let line = FileHead { chain: &self.chain, part, key: &key, prev: &prev, torn: torn.as_ref() };
             line.write(now, &mut content);
             place.append(&self.keys, &content, &mut text);
-            self.part = part;
         } else if let Some(torn) = &torn {
             write_recovered(now, torn, &mut content);
             place.append(&self.keys, &content, &mut text);
@@ -282,6 +310,8 @@ impl<M: Medium> Writer<M> {
             tape.length = tape.length.saturating_add(text.len() as u64);
             self.unsure.clear();
             self.place = place;
+            // Not before it is there: each attempt on a full disk would leave a number out.
+            self.part = part;
         }
         self.tape = Some(tape);
         Ok(())
@@ -291,7 +321,7 @@ impl<M: Medium> Writer<M> {
     fn flush(&mut self) -> io::Result<()> {
         if self.lost > 0 {
             let details = vec![("count", self.lost.to_string())];
-            self.keep_record(What::Event { name: "records_lost", details });
+            self.keep_record(What::Event { name: RECORDS_LOST, details });
             self.lost = 0;
         }
         let mut done = 0;
@@ -375,6 +405,14 @@ impl<M: Medium> Writer<M> {
         }
         self.told = (last, Instant::now());
         tracing::info!(head = format!("{last}:{}", hex(&self.place.before)), "audit chain");
+    }
+}
+
+/// How many lost records this one tells of, if it is such a record.
+fn told_lost(entry: &Entry) -> Option<u64> {
+    match &entry.record.what {
+        What::Event { name: RECORDS_LOST, details } => details.first()?.1.parse().ok(),
+        _ => None,
     }
 }
 

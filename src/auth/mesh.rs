@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
-use super::{Authenticator, Credentials, Peer, Principal, Verdict};
+use super::{Authenticator, Credentials, Peer, Principal, Verdict, mtls};
 
 /// The longest name: what SPIFFE allows.
 const MAX_NAME_BYTES: usize = 2048;
@@ -112,7 +112,9 @@ impl Mesh {
     }
 
     fn is_pinned(&self, peer: &Peer) -> bool {
-        self.pinned.iter().any(|pin| match (pin, &peer.certificate) {
+        // One that must be refused as proof of who its owner is, such as one of two SPIFFE ids, makes nobody a proxy.
+        let certificate = peer.certificate.as_ref().filter(|certificate| mtls::unfit(certificate).is_none());
+        self.pinned.iter().any(|pin| match (pin, certificate) {
             (Pin::Loopback, _) => peer.is_local(),
             (Pin::Uri(uri), Some(certificate)) => certificate.uris.contains(uri),
             (Pin::Dns(name), Some(certificate)) => {

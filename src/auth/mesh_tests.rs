@@ -60,6 +60,8 @@ async fn a_header_counts_from_a_pinned_peer_alone() {
         peer(ELSEWHERE, &[ORDERS], &[]),
         peer(ELSEWHERE, &["spiffe://corp/ns/istio/sa/gateway2", "SPIFFE://corp/ns/istio/sa/gateway"], &[]),
         peer(ELSEWHERE, &[], &["x.proxy.corp", "*.corp", GATEWAY]),
+        peer(ELSEWHERE, &[ORDERS, GATEWAY], &[]),
+        peer(ELSEWHERE, &[ORDERS, "https://orders.corp"], &["proxy.corp"]),
         Peer::default(),
     ] {
         assert_eq!(verdict(&mesh, &stranger, XFCC, &[&header]).await, Verdict::NotPresented);

@@ -29,7 +29,7 @@ impl Authenticator for Mtls {
 }
 
 /// Why the names of a certificate cannot stand for somebody, if they cannot.
-fn unfit(certificate: &Certificate) -> Option<&'static str> {
+pub(super) fn unfit(certificate: &Certificate) -> Option<&'static str> {
     if certificate.uris.is_empty() && certificate.dns.is_empty() {
         return Some("the client certificate has neither a URI nor a DNS name");
     }

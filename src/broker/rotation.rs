@@ -88,6 +88,8 @@ struct State {
     looked_at: Option<Instant>,
     /// Other keys that were met, and since when nobody is seen to sign with them.
     others: BTreeMap<[u8; 8], Option<Instant>>,
+    /// Whether somebody was seen to sign with another key since the walk that goes on, or the last one, began.
+    disturbed: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -95,7 +97,7 @@ struct Walked {
     key: KeyId,
     ended: Timestamp,
     left: u64,
-    /// Whether it began when nobody signed with another key any more.
+    /// Whether nobody signed with another key any more when it began, nor was seen to before it ended.
     undisturbed: bool,
 }
 
@@ -120,8 +122,7 @@ impl Broker {
     /// Those of the store; the next call goes on.
     pub async fn tend_rotation(&self, per_second: u32) -> Result<(), Error> {
         let core = &self.core;
-        core.announce().await?;
-        core.look_for_others().await?;
+        core.watch_keys().await?;
         if core.walk_is_due() {
             core.walk(per_second).await?;
         }
@@ -188,6 +189,13 @@ impl State {
 }
 
 impl Core {
+    /// Says which key this replica signs with, and looks for those who sign with another. A walk may take minutes: it
+    /// calls this too, or others would take this replica's key for one that nobody uses, and it would not see theirs.
+    async fn watch_keys(&self) -> Result<(), Error> {
+        self.announce().await?;
+        self.look_for_others().await
+    }
+
     /// Keeps the lease that is named for the key in use, if no other replica keeps it.
     async fn announce(&self) -> Result<(), Error> {
         let key = self.issuer.key();
@@ -251,9 +259,12 @@ impl Core {
             if let Some(since) = state.others.get_mut(&key.0) {
                 *since = if free { Some(since.unwrap_or_else(Instant::now)) } else { None };
             }
-            if !free && let Some(walked) = &mut state.walked {
-                // It may issue what the last walk could not see.
-                walked.undisturbed = false;
+            if !free {
+                // It may issue what the last walk could not see, or the one that goes on.
+                state.disturbed = true;
+                if let Some(walked) = &mut state.walked {
+                    walked.undisturbed = false;
+                }
             }
         }
         Ok(())
@@ -295,7 +306,11 @@ impl Core {
     async fn walk(self: &Arc<Self>, per_second: u32) -> Result<(), Error> {
         let Ok(seat) = self.take_seat("rotation").await? else { return Ok(()) };
         let signing = self.issuer.signing();
-        let alone = self.alone(&self.rotation.lock());
+        let alone = {
+            let mut state = self.rotation.lock();
+            state.disturbed = false;
+            self.alone(&state)
+        };
         let found = seat.keep_while(self.walk_all(signing, alone, per_second)).await?;
         let Some(found) = found else { return Ok(()) };
         let mut state = self.rotation.lock();
@@ -304,7 +319,7 @@ impl Core {
         }
         let met = found.keys.keys().all(|key| state.others.get(key).is_some_and(Option::is_some));
         // Tokens of a key that was not known before: whether somebody signs with it has not been looked at yet.
-        let undisturbed = alone && met;
+        let undisturbed = alone && met && !state.disturbed;
         state.walked =
             Some(Walked { key: signing.key, ended: self.clock.now(), left: found.left, undisturbed });
         if found.reissued > 0 || found.left > 0 {
@@ -364,6 +379,7 @@ impl Core {
     ) -> Result<Found, Error> {
         let mut found = Found::default();
         for key in self.stores.tokens.keys_of(user).await? {
+            self.watch_keys().await?;
             let Some(cached) = self.stores.tokens.look_up(user, &key).await?.token else { continue };
             let issuer = cached.token.key;
             // The dead are never served, and end by themselves.

@@ -162,7 +162,7 @@ impl Teller {
                 if let Some(Told::Chat(chat)) = &mut response.event {
                     for party in [&mut chat.actor, &mut chat.subject].into_iter().flatten() {
                         self.name(party).await?;
-                        sees |= !party.user_id.is_empty();
+                        sees |= !party.user_id.is_empty() && self.sight.includes_user(&party.user_id);
                     }
                 }
                 if replaced.is_cancelled() {

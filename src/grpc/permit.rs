@@ -170,7 +170,9 @@ impl Permit {
     /// What a watcher may see of the events.
     pub(crate) fn events(self) -> Sight {
         let all = self.ask(Need::EveryEvent).is_ok();
-        Sight { caller: self.caller, all }
+        let enforced = !self.caller.permissions().is_shadow();
+        let only = self.end_user.filter(|_| enforced).map(Result::ok);
+        Sight { caller: self.caller, all: all && only.is_none(), only }
     }
 
     /// If the policy asks for the end user's own token: it must name this user, and stands for nobody else.
@@ -226,12 +228,19 @@ const MIN_WAIT: Duration = Duration::from_millis(1);
 pub(crate) struct Sight {
     caller: Caller,
     all: bool,
+    /// If the policy asks for the end user's own token: whom that names, if it is good.
+    only: Option<Option<String>>,
 }
 
 impl Sight {
     /// Who watches.
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Whether the watcher may see what this user takes part in, whom it may name.
+    pub(crate) fn includes_user(&self, user: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.as_deref() == Some(user))
     }
 
     /// Whether the watcher may see an event: all of them, or reports of what it sent itself, SMS to numbers it may send

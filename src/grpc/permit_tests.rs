@@ -170,3 +170,28 @@ fn a_watcher_sees_its_own_unless_it_may_see_all() {
         assert!(all.includes(&event));
     }
 }
+
+#[tokio::test]
+async fn a_watcher_who_must_bring_an_end_users_token_sees_the_chats_of_that_user_alone() {
+    let inbound = Event {
+        id: "e".into(),
+        at: Timestamp::from_millis(0),
+        message: None,
+        caller: None,
+        happened: Happened::SmsReceived {
+            upstream_id: String::new(),
+            from: String::new(),
+            to: "+18005550100".into(),
+            text: String::new(),
+        },
+    };
+    // Whatever else it may do: it sees nothing for being allowed to see all.
+    let rules = || Rules { sms_senders: Patterns::default(), ..ruled("uid") };
+    for (tokens, alice) in [(&["alice"][..], true), (&["bob"], false), (&["bad"], false), (&[], false)] {
+        let sight = with_tokens(rules(), tokens).await.events();
+        assert_eq!(sight.includes_user("alice"), alice, "{tokens:?}");
+        assert!(!sight.includes_user("") && !sight.includes(&inbound), "{tokens:?}");
+    }
+    let free = with_tokens(Rules::everything(), &[]).await.events();
+    assert!(free.includes_user("alice") && free.includes(&inbound), "nobody asked for one");
+}

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tonic::Request;
 
 use crate::audit::{KEY, records, strict};
-use crate::harness::messages::{NUMBER, new_id, sms};
+use crate::harness::messages::{NUMBER, mail, new_id, sms};
 use crate::harness::proof::{self, Proof, by};
 use crate::harness::{Rig, Wish, chat};
 
@@ -25,7 +25,7 @@ const POLICY: &str = r#"
 [[callers]]
 name = "shop"
 match = [{ mesh = "shop" }]
-rpcs = ["TokenService/*", "SmsService/SendSms", "IdentityService/ImportIdentities"]
+rpcs = ["TokenService/*", "SmsService/SendSms", "EmailService/SendEmail", "IdentityService/ImportIdentities"]
 scopes = ["chat"]
 max_validity = "12h"
 user_prefixes = ["shop:"]
@@ -87,6 +87,8 @@ async fn recorded(gate: Arc<Gate>) -> impl Fn(&str) -> Value {
     let _ = rig.sms().send_sms(call("sender", SHOP, text)).await;
     let text = sms(&new_id(), vec![TO.into()], "t");
     let _ = rig.sms().send_sms(call("default-sender", SHOP, text)).await;
+    let letter = v1::SendEmailRequest { from: String::new(), ..mail(&new_id(), "a@b.example", "s") };
+    let _ = rig.emails().send_email(call("default-mail-sender", SHOP, letter)).await;
     let list = v1::ListIdentitiesRequest::default();
     let _ = rig.identities().list_identities(call("rpc", SHOP, list)).await;
     rig.tokens().revoke_tokens(call("quota-1", SHOP, revoke())).await.unwrap();
@@ -122,7 +124,7 @@ fn judged(record: &Value) -> [&str; 3] {
 async fn what_the_policy_refuses_is_recorded_with_the_caller_and_whom_it_was_about() {
     let record = recorded(proof::gate(proof::policy(POLICY))).await;
     assert_eq!(judged(&record("good")), ["shop", "allowed", ""]);
-    for id in ["user", "scope", "sender", "default-sender", "rpc"] {
+    for id in ["user", "scope", "sender", "default-sender", "default-mail-sender", "rpc"] {
         assert_eq!(judged(&record(id)), ["shop", "refused", "PERMISSION_MISSING"], "{id}");
     }
     assert_eq!(judged(&record("quota-1")), ["shop", "allowed", ""]);
@@ -158,6 +160,7 @@ async fn in_shadow_mode_the_record_says_what_would_be_refused() {
         ("scope", "scope"),
         ("sender", "sms_sender"),
         ("default-sender", "sms_sender"),
+        ("default-mail-sender", "email_sender"),
         ("rpc", "rpc"),
         ("quota-2", "quota"),
         ("row", "user"),

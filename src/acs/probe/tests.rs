@@ -123,6 +123,27 @@ async fn a_refusal_of_what_was_asked_moves_no_key_and_costs_one_probe() {
     assert_eq!((client.standing().in_use, client.standing().refused), (first, None));
 }
 
+/// ACS slows down or fails while it is asked: that tells of no key that it is good, nor that it is bad.
+#[tokio::test]
+async fn a_probe_without_an_answer_that_tells_moves_no_key_and_clears_none() {
+    let slow = || Play::json(429, r#"{"error":{"code":"TooManyRequests","message":""}}"#);
+    let away = || Play::json(503, r#"{"error":{"code":"ServiceUnavailable","message":""}}"#);
+    for (plays, requests) in [
+        (vec![refused(), slow(), issued()], 2),
+        (vec![refused(), Play::json(408, "{}"), issued()], 2),
+        (vec![refused(), away(), issued()], 2),
+        (vec![refused(), refused(), slow(), issued()], 3),
+        (vec![refused(), refused(), away(), issued()], 3),
+    ] {
+        let server = Server::start(plays).await;
+        let client = two_keys(&server);
+        let first = client.standing().in_use;
+        assert_eq!(issue(&client).await.unwrap_err().class(), Class::CredentialsRefused);
+        assert_eq!(server.received().len(), requests);
+        assert_eq!((client.standing().in_use, client.standing().refused), (first, None));
+    }
+}
+
 #[tokio::test]
 async fn a_lonely_key_that_is_refused_says_so() {
     let server = Server::start([refused(), refused()]).await;

@@ -30,8 +30,14 @@ pub enum BadCase {
     #[error("the policy lists no caller of that name")]
     NoSuchCaller,
     /// The RPC takes no sender.
-    #[error("only RPCs of SmsService and EmailService have a sender")]
+    #[error("only RPCs that send, and those about opt-outs, have a sender")]
     NoSender,
+    /// The RPC names no user: the gate would not look at one.
+    #[error("this RPC names no user")]
+    NoUser,
+    /// The RPC asks for no token.
+    #[error("only IssueToken and RefreshToken have scopes and a validity")]
+    NoToken,
 }
 
 /// One thing that was asked, with what decides it.
@@ -67,6 +73,13 @@ impl Case {
     /// What the RPC needs in this case, in the order in which a call is asked.
     fn needs(&self) -> Result<Vec<(String, Need<'_>)>, BadCase> {
         let mut needs = vec![(format!("call {}", self.rpc.name()), Need::Rpc)];
+        if self.user.is_some() && !names_users(self.rpc) {
+            return Err(BadCase::NoUser);
+        }
+        let asks_for_a_token = matches!(self.rpc, Rpc::IssueToken | Rpc::RefreshToken);
+        if (self.scopes.is_some() || self.validity.is_some()) && !asks_for_a_token {
+            return Err(BadCase::NoToken);
+        }
         if let Some(user) = &self.user {
             needs.push(("name this user".into(), Need::User(user)));
         } else if self.rpc == Rpc::ListIdentities {
@@ -80,14 +93,25 @@ impl Case {
             needs.push((format!("a validity of {time}"), Need::Validity(validity)));
         }
         if let Some(sender) = &self.sender {
-            let need = match self.rpc.service() {
-                "SmsService" => Need::SmsSender(sender),
-                "EmailService" => Need::EmailSender(sender),
+            let need = match self.rpc {
+                Rpc::SendSms | Rpc::CheckSmsOptOuts | Rpc::AddSmsOptOuts | Rpc::RemoveSmsOptOuts => {
+                    Need::SmsSender(sender)
+                }
+                Rpc::SendEmail => Need::EmailSender(sender),
                 _ => return Err(BadCase::NoSender),
             };
             needs.push(("use this sender".into(), need));
         }
         Ok(needs)
+    }
+}
+
+/// Whether a call of that RPC names users one by one.
+fn names_users(rpc: Rpc) -> bool {
+    match rpc.service() {
+        "TokenService" | "ChatService" => true,
+        "IdentityService" => rpc != Rpc::ListIdentities,
+        _ => false,
     }
 }
 
@@ -104,6 +128,20 @@ impl File {
             let answer = listed.rules.allow(case.rpc, need).map(|()| listed.by(case.rpc, need));
             let ends = answer.is_err();
             steps.push(Step { asked, answer });
+            if ends {
+                break;
+            }
+            let proof = match (&listed.rules.end_user, need) {
+                (Some(rule), Need::User(_)) => {
+                    let issuer = toml::Value::from(rule.issuer.as_ref());
+                    Ok(format!("user_token = {issuer}, if the call brings one that names this user"))
+                }
+                // Whoever is a user by that user's own token is never all of them.
+                (Some(_), Need::EveryUser) => Err(Missing::EndUser),
+                _ => continue,
+            };
+            let ends = proof.is_err();
+            steps.push(Step { asked: "act as that user's token says".into(), answer: proof });
             if ends {
                 break;
             }

@@ -76,6 +76,10 @@ pub enum Match {
 pub(super) fn parse(bytes: &[u8]) -> Result<File, Vec<Problem>> {
     let text =
         std::str::from_utf8(bytes).map_err(|_| vec![Problem::of_file("the file is not UTF-8 text")])?;
+    // What a full disk or a write that is under way leaves must not lock everybody out.
+    if text.trim().is_empty() {
+        return Err(vec![Problem::of_file("the file is empty; to let nobody in write callers = []")]);
+    }
     let reading = Reading::new(text);
     let file = file(&reading, text);
     let problems = reading.problems();

@@ -171,12 +171,15 @@ impl Table {
 
     fn caller_of(listed: &Listed, shadow: Option<&Arc<Shadow>>, old: Option<&Caller>) -> Caller {
         let old_quotas = old.map_or(&[][..], |old| old.permissions().quotas());
+        let mut buckets = old_quotas.to_vec();
         let quotas: Vec<Quota> = listed
             .rates
             .iter()
             .map(|(rpcs, rate)| {
                 let new = Quota::new(*rpcs, *rate);
-                old_quotas.iter().find(|old| old.is_like(&new)).cloned().unwrap_or(new)
+                // Two ways to write the same RPCs are two quotas: one bucket must not be emptied by both.
+                let place = buckets.iter().position(|old| old.is_like(&new));
+                place.map_or(new, |place| buckets.remove(place))
             })
             .collect();
         if let Some(old) = old

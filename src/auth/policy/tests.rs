@@ -271,13 +271,50 @@ fn an_explanation_names_the_entry_that_allows_or_the_permission_that_is_missing(
 }
 
 #[test]
+fn what_a_call_of_the_rpc_does_not_name_cannot_be_asked_about() {
+    let file = parse(minimal("a", "rpcs = [\"*\"]").as_bytes()).unwrap();
+    let user = || UserId::parse("shop:1").ok();
+    let plain = |rpc| Case { rpc, user: None, scopes: None, validity: None, sender: None };
+    for rpc in Rpc::ALL.iter().copied() {
+        assert!(file.explain("a", &plain(rpc)).is_ok(), "{rpc:?}");
+        let named = !matches!(rpc.service(), "SmsService" | "EmailService" | "EventService")
+            && rpc != Rpc::ListIdentities;
+        let asked = file.explain("a", &Case { user: user(), ..plain(rpc) });
+        assert_eq!(asked.is_ok(), named, "{rpc:?}");
+        let scopes = ScopeSet::new([Scope::Chat]).ok();
+        let asked = file.explain("a", &Case { scopes, ..plain(rpc) });
+        assert_eq!(asked.is_ok(), matches!(rpc, Rpc::IssueToken | Rpc::RefreshToken), "{rpc:?}");
+        let asked = file.explain("a", &Case { sender: Some("x".into()), ..plain(rpc) });
+        let sends = matches!(rpc.service(), "SmsService" | "EmailService")
+            && !matches!(rpc, Rpc::GetSms | Rpc::GetEmail);
+        assert_eq!(asked.is_ok(), sends, "{rpc:?}");
+    }
+}
+
+#[test]
+fn an_explanation_tells_of_the_end_users_own_token() {
+    let issuer = "[[issuers]]\nname = \"portal\"\nissuer = \"https://x\"\naudience = \"y\"\n";
+    let rules = "rpcs = [\"*\"]\nuser_prefixes = [\"*\"]\nuser_token = \"portal\"";
+    let file = parse(format!("{issuer}{}", minimal("a", rules)).as_bytes()).unwrap();
+    let last = |rpc, user: Option<&str>| {
+        let user = user.map(|user| UserId::parse(user).unwrap());
+        let case = Case { rpc, user, scopes: None, validity: None, sender: None };
+        file.explain("a", &case).unwrap().pop().unwrap().answer
+    };
+    assert!(last(Rpc::RevokeTokens, Some("shop:1")).unwrap().contains("user_token = \"portal\""));
+    assert_eq!(last(Rpc::ListIdentities, None), Err(Missing::EndUser), "as the gate says");
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_a_good_one_everything() {
     let policy = policy(&minimal("a", "rpcs = [\"*\"]"));
     let before = mesh(&policy, "a").unwrap();
-    for bad in ["", "x", &minimal("a", "rpcs = [\"nothing\"]"), &minimal("a", "[[tests]]")] {
+    for bad in [" \n", "callers = []", "x", &minimal("a", "rpcs = [\"nothing\"]"), &minimal("a", "[[tests]]")]
+    {
         let taken = policy.reload(vec![bad.as_bytes().to_vec()]);
-        assert_eq!(taken.is_ok(), bad.is_empty(), "an empty policy is one: nobody may do anything");
-        if bad.is_empty() {
+        let is_policy = bad.starts_with("callers");
+        assert_eq!(taken.is_ok(), is_policy, "that nobody may do anything is one, if it is said");
+        if is_policy {
             assert!(mesh(&policy, "a").is_none());
             policy.reload(vec![minimal("a", "rpcs = [\"*\"]").into_bytes()]).unwrap();
         }
@@ -312,6 +349,17 @@ async fn a_change_of_the_policy_fills_no_bucket_that_stays_as_it_was() {
     assert!(!count());
     policy.reload(vec![with("").replace("1/d", "2/d").into_bytes()]).unwrap();
     assert!(count(), "another rate is another bucket");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_quotas_that_are_alike_have_a_bucket_each_also_after_a_change() {
+    let quotas = "quotas = { \"EventService/*\" = \"2/d\", \"EventService/WatchEvents\" = \"2/d\" }";
+    let with = |more: &str| minimal("a", &format!("rpcs = [\"*\"]\n{more}{quotas}"));
+    let policy = policy(&with(""));
+    policy.reload(vec![with("user_prefixes = [\"x\"]\n").into_bytes()]).unwrap();
+    let caller = mesh(&policy, "a").unwrap();
+    let count = || caller.permissions().count(caller.name(), Rpc::WatchEvents, Instant::now()).is_ok();
+    assert_eq!((count(), count(), count()), (true, true, false));
 }
 
 #[test]

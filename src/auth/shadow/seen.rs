@@ -13,6 +13,9 @@ use crate::broker::types::{Scope, Validity};
 /// Beginnings, and senders of a kind, that are remembered.
 const MAX_NAMES: usize = 32;
 
+/// The longest sender that is remembered: an address is no longer. Nobody has looked yet at what a caller wrote there.
+const MAX_SENDER_BYTES: usize = 320;
+
 /// So many users make a beginning fit to be shown.
 const CROWD: usize = 3;
 
@@ -55,7 +58,7 @@ impl Default for Seen {
 impl Seen {
     pub(super) fn note(&mut self, rpc: Rpc, need: Need<'_>) {
         let add = |to: &mut BTreeSet<String>, name: &str| {
-            if to.len() < MAX_NAMES && !to.contains(name) {
+            if to.len() < MAX_NAMES && name.len() <= MAX_SENDER_BYTES && !to.contains(name) {
                 to.insert(name.to_owned());
             }
         };

@@ -102,9 +102,34 @@ fn what_is_remembered_is_bounded() {
         shadow.needed("one", Rpc::GetIdentity, Need::User(&user), None);
         shadow.needed("one", Rpc::SendSms, Need::SmsSender(&format!("+1425555{number}")), None);
     }
+    // A sender is whatever stands in a request.
+    shadow.needed(
+        "two",
+        Rpc::SendEmail,
+        Need::EmailSender(&"x".repeat(4_000_000)),
+        Some(Missing::EmailSender),
+    );
+    shadow.needed("two", Rpc::SendSms, Need::SmsSender(&"x".repeat(321)), Some(Missing::SmsSender));
     let notes = shadow.notes.lock().unwrap();
     assert_eq!(notes.seen.len(), MAX_CALLERS + 1);
     assert!(notes.logged.len() <= MAX_LOGGED);
     drop(notes);
     assert!(shadow.policy().len() < 200_000);
+}
+
+#[test]
+fn the_same_refusal_is_logged_once_a_minute() {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
+    let shadow = Shadow::new(false, Arc::clone(&clock) as Arc<dyn Clock>, Metrics::new());
+    let logged_at = || {
+        shadow.needed("shop", Rpc::SendSms, Need::Rpc, Some(Missing::Rpc(Rpc::SendSms)));
+        let notes = shadow.notes.lock().unwrap();
+        assert_eq!(notes.logged.len(), 1);
+        notes.logged.values().next().unwrap().as_millis()
+    };
+    assert_eq!(logged_at(), 0);
+    clock.advance(LOG_EVERY - Duration::from_millis(1));
+    assert_eq!(logged_at(), 0);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(logged_at(), 60_000);
 }

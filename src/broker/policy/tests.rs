@@ -76,6 +76,8 @@ fn senders_are_told_whole_by_beginning_or_by_end() {
     for (sender, allowed) in [
         ("x@SHOP.example", true),
         ("x@notshop.example", false),
+        ("x@shop.example.evil.example", false),
+        ("\"x@shop.example\"@evil.example", false),
         ("A@b.example", true),
         ("aa@b.example", false),
     ] {
@@ -136,4 +138,15 @@ async fn a_quota_counts_only_the_rpcs_it_names() {
     let count = |rpc| permissions.count("shop", rpc, Instant::now());
     assert_eq!((count(Rpc::SendSms), count(Rpc::GetSms), count(Rpc::GetSms)), (Ok(true), Ok(true), Ok(true)));
     assert_eq!(count(Rpc::SendSms), Err(Duration::from_secs(3600)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_quota_that_covers_an_rpc_counts() {
+    let quota = |rpcs, rate: &str| Quota::new(RpcSet::of_pattern(rpcs).unwrap(), rate.parse().unwrap());
+    for quotas in [["*", "SmsService/SendSms"], ["SmsService/SendSms", "*"]] {
+        let rates = quotas.map(|rpcs| quota(rpcs, if rpcs == "*" { "9/h" } else { "1/h" }));
+        let permissions = Permissions::new(Rules::everything(), rates.into());
+        let count = || permissions.count("shop", Rpc::SendSms, Instant::now()).is_ok();
+        assert_eq!((count(), count()), (true, false), "{quotas:?}");
+    }
 }

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::world::*;
+use crate::broker::ports::Acquired;
 use crate::broker::rotation::RotationStatus;
+use crate::broker::types::KeyId;
 
 const USERS: usize = 50;
 
@@ -80,5 +82,105 @@ fn a_token_of_a_dead_key_is_not_even_served_when_acs_is_away() {
         let refused = world.brokers[0].issue_token(caller(), chat(&alice)).await.unwrap_err();
         assert_eq!(refused.reason(), "ACS_UNAVAILABLE");
         assert_eq!(tend(&world, 0, 60).await.not_yet(), None, "dead tokens hold nothing up");
+    });
+}
+
+/// Says, as another replica would, that somebody signs with this key; whether nobody said so before.
+async fn says(world: &World, key: KeyId, seconds: u64) -> bool {
+    let lease = format!("acs-key/{}", key.hex());
+    let leases = &world.brokers[0].core.stores.leases;
+    matches!(leases.try_acquire(&lease, Duration::from_secs(seconds)).await.unwrap(), Acquired::Granted(_))
+}
+
+/// A broker that has changed its key, and tokens of the other key whose replacement takes about 50 s.
+async fn changed() -> World {
+    let world = world(1, 1, 0);
+    everybody(&world, 0).await;
+    tend(&world, 0, 40).await;
+    world.clock.advance(Duration::from_secs(60));
+    world.faults.key.store(1, Ordering::SeqCst);
+    world.faults.others.store(1, Ordering::SeqCst);
+    world
+}
+
+#[test]
+fn a_replica_that_walks_for_long_still_says_which_key_it_signs_with() {
+    paused().block_on(async {
+        let world = changed().await;
+        let key = world.brokers[0].rotation().signing.key;
+        let walk = world.brokers[0].tend_rotation(1);
+        let watch = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            // A lease of its own would last for 30 s.
+            for second in 0..48 {
+                assert!(!says(&world, key, 1).await, "nobody seems to sign with it, {second} s on");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let (walked, ()) = tokio::join!(walk, watch);
+        walked.unwrap();
+        assert_eq!(world.brokers[0].rotation().reissued, USERS as u64, "it was all one walk");
+    });
+}
+
+#[test]
+fn a_walk_during_which_somebody_signed_with_another_key_proves_nothing() {
+    for visited in [false, true] {
+        paused().block_on(async {
+            let world = changed().await;
+            // The key before is the spare one now. Its tokens stay until ACS is back, and nobody signs with it.
+            world.faults.spare.store(1, Ordering::SeqCst);
+            world.faults.acs_away.store(true, Ordering::SeqCst);
+            assert_eq!(tend(&world, 0, 60).await.tokens_of_other_keys, Some(USERS as u64));
+            world.faults.acs_away.store(false, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_secs(16)).await;
+            let other = world.brokers[0].rotation().signing.spare.unwrap();
+            let began = tokio::time::Instant::now();
+            let walk = world.brokers[0].tend_rotation(1);
+            // A replica with the old settings comes and goes.
+            let visit = async {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                assert!(!visited || says(&world, other, 8).await);
+            };
+            let (walked, ()) = tokio::join!(walk, visit);
+            walked.unwrap();
+            assert!(began.elapsed() > Duration::from_secs(40), "it was a long walk");
+            let status = world.brokers[0].rotation();
+            // What it issued meanwhile was not looked for.
+            assert_eq!(status.not_yet().is_some(), visited, "{status:?}");
+            assert_eq!(tend(&world, 0, 60).await.not_yet(), None, "another walk tells");
+        });
+    }
+}
+
+#[test]
+fn a_key_counts_as_used_for_a_while_after_it_was_last_said() {
+    paused().block_on(async {
+        let world = world(1, 1, 0);
+        // No key, plus one.
+        world.faults.spare.store(8, Ordering::SeqCst);
+        let other = KeyId(7u64.to_be_bytes());
+        assert!(says(&world, other, 30).await);
+        assert!(tend(&world, 0, 10).await.used_elsewhere);
+        // The one who signs with it may have been late to say so again.
+        assert!(tend(&world, 0, 26).await.used_elsewhere);
+        assert!(!tend(&world, 0, 20).await.used_elsewhere);
+    });
+}
+
+#[test]
+fn replicas_that_sign_with_different_keys_do_not_replace_each_others_tokens_in_a_ring() {
+    paused().block_on(async {
+        let world = world(1, 1, 0);
+        let other = KeyId(0u64.to_be_bytes());
+        // The clock stands still: as if they were issued by the other one after this one had changed.
+        everybody(&world, 0).await;
+        world.faults.key.store(1, Ordering::SeqCst);
+        world.faults.spare.store(1, Ordering::SeqCst);
+        world.faults.others.store(1, Ordering::SeqCst);
+        assert!(says(&world, other, 3600).await);
+        let status = tend(&world, 0, 200).await;
+        assert_eq!((status.reissued, status.tokens_of_other_keys), (0, Some(USERS as u64)), "{status:?}");
+        assert!(status.not_yet().is_some());
     });
 }

@@ -88,6 +88,8 @@ pub(super) struct Faults {
     pub(super) acs_clock_behind_ms: AtomicU64,
     /// Which credential signs.
     pub(super) key: AtomicU64,
+    /// The credential that could take its place, plus one; zero if there is none.
+    pub(super) spare: AtomicU64,
     /// What is known of the others: nothing, that they are spare, that they are dead.
     pub(super) others: AtomicU64,
     /// ACS answers every creation with the same identity, as it does under one custom id.
@@ -367,7 +369,9 @@ impl TokenIssuer for MapAcs {
     }
 
     fn signing(&self) -> Signing {
-        Signing { key: self.key(), since: self.clock.now(), spare: None }
+        let spare = self.faults.spare.load(Ordering::SeqCst).checked_sub(1);
+        let spare = spare.map(|spare| KeyId(spare.to_be_bytes()));
+        Signing { key: self.key(), since: self.clock.now(), spare }
     }
 
     fn standing(&self, key: KeyId) -> KeyStanding {

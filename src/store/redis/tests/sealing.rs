@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::super::Redis;
 use super::redis_server::RedisServer;
 use super::{OpenError, chat, open_sealed, open_with, patient, record, token, user};
-use crate::broker::ports::{IdentityStore, Inserted, StoreError, StoreProblem, TokenCache as _};
+use crate::broker::ports::{
+    Begun, IdentityStore, Inserted, LedgerKey, OutcomeLedger as _, StoreError, StoreProblem, TokenCache as _,
+};
 use crate::broker::types::CachedToken;
 use crate::messaging::ports::{EventLog as _, EventsRead, MessageStore as _};
 use crate::messaging::types::MessageId;
@@ -234,4 +236,18 @@ async fn a_redis_that_comes_late_with_other_names_is_told_from_an_empty_one() {
     assert!(redis.insert_if_absent(&user(1), &record(2)).await.is_err());
     assert!(matches!(redis.check().await, Err(StoreProblem::OtherNames(_))));
     assert!(hit(&sealed, 1).await.is_some());
+}
+
+#[tokio::test]
+async fn an_outcome_that_does_not_open_is_an_error_and_never_one_of_nothing() {
+    let server = RedisServer::start();
+    let with =
+        |number| Vault::of(Some(Arc::new(KeyRing::parse(&line("k", number)).unwrap())), Mode::Seal, None);
+    let (one, two) = (open(&server, &with(1)).await, open(&server, &with(2)).await);
+    let key = LedgerKey { caller: "shop".into(), operation: "RevokeTokens", request_id: "r".into() };
+    let hold = Duration::from_secs(60);
+    assert_eq!(one.begin(&key, &[1; 32], hold).await.unwrap(), Begun::Started);
+    one.finish(&key, &[1; 32], b"done", hold).await.unwrap();
+    assert_eq!(one.begin(&key, &[1; 32], hold).await.unwrap(), Begun::Finished(b"done".to_vec()));
+    assert!(matches!(two.begin(&key, &[1; 32], hold).await, Err(StoreError::Corrupt(_))));
 }
