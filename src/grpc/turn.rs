@@ -220,6 +220,14 @@ impl<C> Turns<C> {
     }
 }
 
+impl<C> Drop for Turns<C> {
+    fn drop(&mut self) {
+        // A call that was handed over and never began holds the executor, and so the list that it is in.
+        let never_began = std::mem::take(&mut *lock(&self.started));
+        drop(never_began);
+    }
+}
+
 /// Why a connection ended badly.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken<E> {
@@ -454,6 +462,26 @@ mod tests {
                 ended = &mut turns => ended.unwrap(),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_leaves_none_of_its_calls_behind() {
+        let alive = Arc::new(());
+        let (near, _far) = pair().await;
+        let turns = Turns::new(near, |_, executor| {
+            let alive = Arc::clone(&alive);
+            async move {
+                let again = executor.clone();
+                // As those of hyper do, it holds the executor to the end.
+                hyper::rt::Executor::execute(&executor, async move {
+                    std::future::pending::<()>().await;
+                    drop((alive, again));
+                });
+                Err::<(), _>(io::Error::other("a broken frame came right behind it"))
+            }
+        });
+        assert!(turns.await.is_err());
+        assert_eq!(Arc::strong_count(&alive), 1);
     }
 
     /// Counts how often a future is polled.
