@@ -41,13 +41,13 @@ const MOST_OF_ALL: usize = 4096;
 const MOST_PER_SECOND: usize = 16 * 1024 * 1024;
 
 /// Bounds what is read for nobody, for one server.
-pub(super) struct Refuse {
+pub(super) struct Waste {
     places: Arc<Semaphore>,
     /// Since when is counted, and how much was read since then.
     read: Mutex<(Instant, usize)>,
 }
 
-impl Refuse {
+impl Waste {
     pub(super) fn new() -> Arc<Self> {
         let read = Mutex::new((Instant::now(), 0));
         Arc::new(Self { places: Arc::new(Semaphore::new(MOST_OF_ALL)), read })
@@ -68,35 +68,35 @@ impl Refuse {
 #[derive(Clone)]
 pub(super) struct Unwanted {
     executor: Inline,
-    refuse: Arc<Refuse>,
+    waste: Arc<Waste>,
     places: Arc<Semaphore>,
 }
 
 impl Unwanted {
     /// That of the connection with this executor.
-    pub(super) fn new(executor: Inline, refuse: Arc<Refuse>) -> Self {
-        Self { executor, refuse, places: Arc::new(Semaphore::new(MOST_OF_CONNECTION)) }
+    pub(super) fn new(executor: Inline, waste: Arc<Waste>) -> Self {
+        Self { executor, waste, places: Arc::new(Semaphore::new(MOST_OF_CONNECTION)) }
     }
 
     /// Reads a body out after the call at hand, if there is a place for it.
     fn take<B: Body<Data = Bytes> + Send + Unpin + 'static>(&self, body: B) {
         let here = Arc::clone(&self.places).try_acquire_owned();
-        let (Ok(here), Ok(place)) = (here, Arc::clone(&self.refuse.places).try_acquire_owned()) else {
+        let (Ok(here), Ok(place)) = (here, Arc::clone(&self.waste.places).try_acquire_owned()) else {
             return;
         };
-        let refuse = Arc::clone(&self.refuse);
+        let waste = Arc::clone(&self.waste);
         self.executor.execute(async move {
-            let _ = tokio::time::timeout(READ_OUT_WITHIN, read_out(body, &refuse)).await;
+            let _ = tokio::time::timeout(READ_OUT_WITHIN, read_out(body, &waste)).await;
             drop((here, place));
         });
     }
 }
 
-async fn read_out<B: Body<Data = Bytes> + Unpin>(mut body: B, refuse: &Refuse) {
+async fn read_out<B: Body<Data = Bytes> + Unpin>(mut body: B, waste: &Waste) {
     let mut left = MOST_OF_ONE;
     while let Some(Ok(frame)) = body.frame().await {
         let bytes = frame.data_ref().map_or(0, Bytes::len);
-        let Some(less) = left.checked_sub(bytes).filter(|_| refuse.takes(bytes)) else { return };
+        let Some(less) = left.checked_sub(bytes).filter(|_| waste.takes(bytes)) else { return };
         left = less;
     }
 }
@@ -198,5 +198,132 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Arriving<B> {
         {
             unwanted.take(body);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{Full, StreamBody};
+    use tokio_stream::StreamExt;
+
+    use crate::grpc::guests::{Guests, Stay};
+    use crate::metrics::Metrics;
+
+    type Pieces = Pin<Box<dyn Body<Data = Bytes, Error = StdError> + Send>>;
+
+    fn unwanted(waste: &Arc<Waste>) -> Unwanted {
+        Unwanted::new(Inline::default(), Arc::clone(waste))
+    }
+
+    /// So many pieces of a thousand bytes, and then nothing more or the end.
+    fn pieces(pieces: usize, ends: bool) -> Pieces {
+        let frames = tokio_stream::iter(vec![Bytes::from(vec![0; 1000]); pieces]);
+        let frames = frames.map(|piece| Ok::<_, StdError>(Frame::data(piece)));
+        if ends {
+            Box::pin(StreamBody::new(frames))
+        } else {
+            Box::pin(StreamBody::new(frames.chain(tokio_stream::pending())))
+        }
+    }
+
+    fn guest() -> (Arc<Guests>, crate::grpc::guests::Place) {
+        let stay = Stay { most_per_peer: 10, age: None, idle: None };
+        let guests = Guests::new(stay, Metrics::new(), tokio_util::sync::CancellationToken::new());
+        let place = guests.admit([127, 0, 0, 1].into()).unwrap();
+        (guests, place)
+    }
+
+    fn read(waste: &Waste) -> usize {
+        waste.read.lock().unwrap().1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_wants_is_read_if_it_is_little_and_comes_soon() {
+        let (_guests, place) = guest();
+        for (body, much) in [(pieces(3, true), 2000), (pieces(1000, true), 65_000), (pieces(3, false), 2000)]
+        {
+            let waste = Waste::new();
+            let unwanted = unwanted(&waste);
+            let mut arriving = Arriving::new(body, place.guest(), &unwanted);
+            arriving.frame().await.unwrap().unwrap();
+            drop(arriving);
+            let begin = Instant::now();
+            let [reading] = <[_; 1]>::try_from(unwanted.executor.take()).ok().unwrap();
+            reading.await;
+            // The first piece was read by the handler.
+            assert_eq!(read(&waste), much);
+            assert!(begin.elapsed() <= READ_OUT_WITHIN);
+            assert_eq!(unwanted.places.available_permits(), MOST_OF_CONNECTION);
+            assert_eq!(waste.places.available_permits(), MOST_OF_ALL);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_read_for_nobody_is_bounded_for_a_connection_and_for_all() {
+        let (_guests, place) = guest();
+        let waste = Waste::new();
+        let mut connections = Vec::new();
+        for _ in 0..MOST_OF_ALL / MOST_OF_CONNECTION + 5 {
+            let unwanted = unwanted(&waste);
+            for _ in 0..MOST_OF_CONNECTION + 5 {
+                drop(Arriving::new(pieces(100, false), place.guest(), &unwanted));
+            }
+            connections.push(unwanted);
+        }
+        let taken: Vec<_> = connections.iter().map(|unwanted| unwanted.executor.take()).collect();
+        assert!(taken.iter().all(|of_one| of_one.len() <= MOST_OF_CONNECTION));
+        let all: Vec<_> = taken.into_iter().flatten().collect();
+        assert_eq!(all.len(), MOST_OF_ALL);
+        // Four thousand times 64 KiB are sixteen times what is read in a second.
+        futures_util::future::join_all(all).await;
+        assert!(read(&waste) <= MOST_PER_SECOND + MOST_OF_ALL * 1000, "{}", read(&waste));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(waste.takes(MOST_PER_SECOND) && !waste.takes(1));
+    }
+
+    #[tokio::test]
+    async fn what_is_whole_is_not_waited_for_and_makes_an_admitted_caller_known() {
+        for (admitted, begun) in [(false, true), (true, false), (true, true)] {
+            let (_guests, place) = guest();
+            let unwanted = unwanted(&Waste::new());
+            let mut arriving =
+                Arriving::new(Full::new(Bytes::from_static(b"whole")), place.guest(), &unwanted);
+            if admitted {
+                arriving.admitted();
+            }
+            assert!(!place.guest().is_known(), "a message that has not come makes nobody known");
+            if begun {
+                arriving.frame().await.unwrap().unwrap();
+                assert!(arriving.is_end_stream() && arriving.frame().await.is_none());
+            }
+            assert_eq!(place.guest().is_known(), admitted && begun);
+            drop(arriving);
+            assert_eq!(unwanted.executor.take().len(), usize::from(!begun));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_admitted_caller_may_not_take_for_ever_with_its_message() {
+        let (_guests, place) = guest();
+        let unwanted = unwanted(&Waste::new());
+        let begin = Instant::now();
+        let mut conversation = Arriving::new(pieces(0, false), place.guest(), &unwanted);
+        assert!(tokio::time::timeout(WHOLE_WITHIN * 10, conversation.frame()).await.is_err(), "not admitted");
+        drop(conversation);
+        let trickle = tokio_stream::iter(0..).then(|_| async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok::<_, StdError>(Frame::data(Bytes::from_static(b"x")))
+        });
+        let mut arriving = Arriving::new(Box::pin(StreamBody::new(trickle)), place.guest(), &unwanted);
+        arriving.admitted();
+        let begin = begin + WHOLE_WITHIN * 10;
+        let error = loop {
+            if let Err(error) = arriving.frame().await.unwrap() {
+                break tonic::Status::from_error(error);
+            }
+        };
+        assert_eq!(status::failure_of(&error, true).reason(), "DEADLINE_EXCEEDED");
+        assert!((WHOLE_WITHIN..WHOLE_WITHIN + Duration::from_secs(3)).contains(&begin.elapsed()));
     }
 }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
-use super::arriving::{Arriving, Refuse, Unwanted};
+use super::arriving::{Arriving, Unwanted, Waste};
 use super::guests::{Guests, Place, Stay};
 use super::held::Held;
 use super::probe::Probes;
@@ -120,7 +120,7 @@ struct Inside {
     calls: Calls,
     limits: Limits,
     guests: Arc<Guests>,
-    refuse: Arc<Refuse>,
+    waste: Arc<Waste>,
     cut: CancellationToken,
 }
 
@@ -132,7 +132,7 @@ pub(crate) async fn serve(door: Door, draining: impl FnOnce(), shutdown: Cancell
     let cut = CancellationToken::new();
     // Whatever ends this function, also its being dropped, ends the connections.
     let _cut_on_drop = cut.clone().drop_guard();
-    let inside = Arc::new(Inside { tls, calls, limits, guests, refuse: Refuse::new(), cut: cut.clone() });
+    let inside = Arc::new(Inside { tls, calls, limits, guests, waste: Waste::new(), cut: cut.clone() });
     let connections = TaskTracker::new();
     let looking = look(&inside);
     let accepting = accept(listener, &connections, &inside);
@@ -170,6 +170,9 @@ async fn accept(listener: TcpListener, connections: &TaskTracker, inside: &Arc<I
                     served.await;
                     drop(seat);
                 });
+                let began = Instant::now();
+                tokio::task::yield_now().await;
+                inside.guests.turn_took(began.elapsed());
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -263,7 +266,7 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, inside: Arc<In
         })
     };
     let mut turns = Turns::new(socket, |socket, executor| {
-        let unwanted = Unwanted::new(executor.clone(), Arc::clone(&inside.refuse));
+        let unwanted = Unwanted::new(executor.clone(), Arc::clone(&inside.waste));
         http2_of(inside.limits, executor).serve_connection(TokioIo::new(socket), answering(unwanted))
     });
     let ended = tokio::select! {
@@ -271,6 +274,8 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, inside: Arc<In
         () = guest.leave().cancelled() => {
             turns.connection().graceful_shutdown();
             tokio::select! {
+                // First what has come by now.
+                biased;
                 ended = inside.cut.run_until_cancelled(&mut turns) => ended,
                 () = guest.overstays(inside.limits.drain_timeout) => None,
             }

@@ -29,6 +29,12 @@ pub(super) const GRACE: Duration = Duration::from_millis(500);
 /// longer than [`GRACE`]: so as many leave at a time as are here, and no more.
 pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 
+/// How many turns of all tasks are added to both: where processors are short, it is not the stranger who is late.
+const TURNS: u32 = 8;
+
+/// The longest that a turn counts.
+const LONGEST_TURN: Duration = Duration::from_millis(500);
+
 /// How long anybody who is asked to leave may stay without a call. HTTP/2 alone would wait for ever for a peer that
 /// answers its pings and not its farewell.
 const LINGERING: Duration = Duration::from_secs(60);
@@ -50,6 +56,8 @@ pub(super) struct Guests {
     metrics: Metrics,
     shutdown: CancellationToken,
     list: Mutex<List>,
+    /// How long a turn of all tasks takes, in microseconds.
+    turn: AtomicU64,
     /// Told when there is a stranger less.
     fewer: Notify,
 }
@@ -107,12 +115,32 @@ fn neighbourhood(address: IpAddr) -> IpAddr {
 
 impl Guests {
     pub(super) fn new(stay: Stay, metrics: Metrics, shutdown: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { stay, metrics, shutdown, list: Mutex::default(), fewer: Notify::new() })
+        Arc::new(Self {
+            stay,
+            metrics,
+            shutdown,
+            list: Mutex::default(),
+            turn: AtomicU64::new(0),
+            fewer: Notify::new(),
+        })
+    }
+
+    /// A turn of all tasks took so long. The longest of late counts.
+    pub(super) fn turn_took(&self, time: Duration) {
+        let time = u64::try_from(time.min(LONGEST_TURN).as_micros()).unwrap_or_default();
+        let before = self.turn.load(Ordering::Relaxed);
+        self.turn.store(time.max(before - before / 16), Ordering::Relaxed);
+    }
+
+    /// This time and what the broker itself may be late by.
+    fn lenient(&self, time: Duration) -> Duration {
+        time + Duration::from_micros(self.turn.load(Ordering::Relaxed)) * TURNS
     }
 
     /// Waits until there is room for a stranger: until one is none any more, or has had time enough and is sent away.
     pub(super) async fn room(&self) {
         loop {
+            let grace = self.lenient(GRACE);
             let oldest_ends = {
                 let mut list = lock(&self.list);
                 if list.strangers.len() < MAX_STRANGERS {
@@ -120,7 +148,7 @@ impl Guests {
                 }
                 let oldest = list.strangers.first().copied();
                 match oldest.and_then(|number| list.open.get(&number)) {
-                    Some(guest) if guest.since.elapsed() < GRACE => guest.since + GRACE,
+                    Some(guest) if guest.since.elapsed() < grace => guest.since + grace,
                     guest => {
                         if let Some(guest) = guest {
                             guest.crowded_out.store(true, Ordering::Relaxed);
@@ -252,7 +280,8 @@ impl Guest {
                 return tokio::time::sleep(for_distrusted).await;
             }
             let has_to_go = self.crowded_out.load(Ordering::Relaxed) && !self.is_known();
-            tokio::time::sleep(if has_to_go { FAREWELL } else { Duration::from_secs(1) }).await;
+            let farewell = self.guests.upgrade().map_or(FAREWELL, |guests| guests.lenient(FAREWELL));
+            tokio::time::sleep(if has_to_go { farewell } else { Duration::from_secs(1) }).await;
             let stays_silent = self.quiet_for(Instant::now()).min(asked.elapsed()) >= LINGERING;
             if stays_silent || (has_to_go && !self.is_known()) {
                 return;
@@ -393,6 +422,23 @@ mod tests {
         strangers[100].guest.becomes_known();
         tokio::time::timeout(GRACE / 10, waiting).await.expect("somebody is known").unwrap();
         assert!(!counted(&guests, "crowded_out"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_has_to_go_because_the_broker_is_late() {
+        let guests = guests(FOR_EVER);
+        let strangers: Vec<_> = (0..MAX_STRANGERS).map(|_| guests.admit(HERE).unwrap()).collect();
+        guests.turn_took(Duration::from_millis(100));
+        guests.turn_took(Duration::ZERO);
+        let waiting = tokio::time::timeout(GRACE * 2, guests.room()).await;
+        assert!(waiting.is_err() && !counted(&guests, "crowded_out"));
+        for _ in 0..200 {
+            guests.turn_took(Duration::ZERO);
+        }
+        tokio::time::timeout(GRACE / 10, guests.room()).await.expect("it is in time again");
+        assert!(strangers[0].guest.leave.is_cancelled());
+        guests.turn_took(Duration::from_secs(100));
+        assert!(guests.lenient(GRACE) < Duration::from_secs(5));
     }
 
     #[tokio::test(start_paused = true)]

@@ -147,6 +147,14 @@ type Started = Arc<Mutex<Vec<BoxFuture<'static, ()>>>>;
 #[derive(Clone, Default)]
 pub(super) struct Inline(Started);
 
+#[cfg(test)]
+impl Inline {
+    /// What was handed over since this was last asked.
+    pub(super) fn take(&self) -> Vec<BoxFuture<'static, ()>> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
 impl<F> hyper::rt::Executor<F> for Inline
 where
     F: Future<Output = ()> + Send + 'static,

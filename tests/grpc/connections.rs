@@ -266,27 +266,57 @@ async fn rapid_resets_end_the_connection() {
     assert!(server.counted(ISSUE, "CANCELLED") < 1000);
 }
 
-/// More than the resets that HTTP/2 takes before it closes a connection.
-#[tokio::test]
-async fn a_caller_who_is_refused_often_keeps_its_connection() {
+/// More calls are refused than HTTP/2 takes resets before it closes a connection, and their messages come late.
+async fn keeps_its_connection(server: &Server, path: &str, counted_as: (&str, &str)) {
     const ROUNDS: u32 = 30;
     const EACH: u32 = 50;
-    let server = start(std::sync::Arc::new(acs_broker::auth::Gate::shut()), Settings::default()).await;
     let mut socket = TcpStream::connect(server.address).await.unwrap();
     socket.write_all(frames::BEGIN).await.unwrap();
     for round in 0..ROUNDS {
         let streams: Vec<_> = (0..EACH).map(|at| 1 + 2 * (round * EACH + at)).collect();
-        let method = format!("/{ISSUE}");
-        let heads: Vec<u8> = streams.iter().flat_map(|stream| frames::headers(*stream, &method)).collect();
-        socket.write_all(&[heads, frames::ping()].concat()).await.unwrap();
-        timeout(LIMIT, ponged(&mut socket)).await.unwrap().unwrap();
-        // The messages come when an answer that does not wait for them has long left.
+        let heads: Vec<u8> = streams.iter().flat_map(|stream| frames::headers(*stream, path)).collect();
+        socket.write_all(&heads).await.unwrap();
+        let refused = || server.counted(counted_as.0, counted_as.1) == u64::from((round + 1) * EACH);
+        eventually("the calls are refused, without waiting for their messages", refused).await;
         let message = framed(&wish("user"));
         let bodies: Vec<u8> = streams.iter().flat_map(|stream| frames::data(*stream, &message)).collect();
         socket.write_all(&[bodies, frames::ping()].concat()).await.unwrap();
         timeout(LIMIT, ponged(&mut socket)).await.unwrap().expect("the connection is open");
-        let refused = || server.counted(ISSUE, "UNAUTHENTICATED") == u64::from((round + 1) * EACH);
-        eventually("the calls are refused", refused).await;
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_is_refused_often_keeps_its_connection() {
+    let issue = format!("/{ISSUE}");
+    // With fewer seats than calls: one that is refused holds none while its message is awaited.
+    let few = Settings { max_in_flight: 60, ..Settings::default() };
+    let shut = start(Arc::new(acs_broker::auth::Gate::shut()), few).await;
+    keeps_its_connection(&shut, &issue, (ISSUE, "UNAUTHENTICATED")).await;
+
+    let full = start(anybody(), Settings { max_in_flight: 1, ..Settings::default() }).await;
+    let _hanging = full.hanging_call().await;
+    keeps_its_connection(&full, &issue, (ISSUE, "RESOURCE_EXHAUSTED")).await;
+
+    let open = start_default().await;
+    keeps_its_connection(&open, "/no.such/Method", ("_OTHER", "UNIMPLEMENTED")).await;
+}
+
+#[tokio::test]
+async fn a_real_client_whose_calls_are_refused_keeps_its_connection() {
+    let server = start(anybody(), Settings { max_in_flight: 1, ..Settings::default() }).await;
+    let _hanging = server.hanging_call().await;
+    let tokens = server.tokens().await;
+    // So large that a part of it is still to come when the answer is there.
+    let large = wish(&"u".repeat(50_000));
+    for _ in 0..60 {
+        let mut calls = JoinSet::new();
+        for _ in 0..50 {
+            let (mut tokens, large) = (tokens.clone(), large.clone());
+            calls.spawn(async move { timeout(LIMIT, tokens.issue_token(large)).await.unwrap() });
+        }
+        for answer in calls.join_all().await {
+            refused(&answer.unwrap_err(), Code::ResourceExhausted, "BROKER_OVERLOADED");
+        }
     }
 }
 
