@@ -170,9 +170,6 @@ async fn accept(listener: TcpListener, connections: &TaskTracker, inside: &Arc<I
                     served.await;
                     drop(seat);
                 });
-                let began = Instant::now();
-                tokio::task::yield_now().await;
-                inside.guests.turn_took(began.elapsed());
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");

@@ -126,7 +126,7 @@ impl Guests {
     }
 
     /// A turn of all tasks took so long. The longest of late counts.
-    pub(super) fn turn_took(&self, time: Duration) {
+    fn turn_took(&self, time: Duration) {
         let time = u64::try_from(time.min(LONGEST_TURN).as_micros()).unwrap_or_default();
         let before = self.turn.load(Ordering::Relaxed);
         self.turn.store(time.max(before - before / 16), Ordering::Relaxed);
@@ -139,7 +139,11 @@ impl Guests {
 
     /// Waits until there is room for a stranger: until one is none any more, or has had time enough and is sent away.
     pub(super) async fn room(&self) {
-        loop {
+        while lock(&self.list).strangers.len() >= MAX_STRANGERS {
+            // Everybody who can go on does so before the accepting task is asked again.
+            let began = Instant::now();
+            tokio::task::yield_now().await;
+            self.turn_took(began.elapsed());
             let grace = self.lenient(GRACE);
             let oldest_ends = {
                 let mut list = lock(&self.list);

@@ -285,6 +285,11 @@ async fn keeps_its_connection(server: &Server, path: &str, counted_as: (&str, &s
     }
 }
 
+/// Room for a single call, which may hang for as long as a test takes.
+fn one_call() -> Settings {
+    Settings { max_in_flight: 1, default_deadline: Duration::from_secs(300), ..Settings::default() }
+}
+
 #[tokio::test]
 async fn a_caller_who_is_refused_often_keeps_its_connection() {
     let issue = format!("/{ISSUE}");
@@ -293,7 +298,7 @@ async fn a_caller_who_is_refused_often_keeps_its_connection() {
     let shut = start(Arc::new(acs_broker::auth::Gate::shut()), few).await;
     keeps_its_connection(&shut, &issue, (ISSUE, "UNAUTHENTICATED")).await;
 
-    let full = start(anybody(), Settings { max_in_flight: 1, ..Settings::default() }).await;
+    let full = start(anybody(), one_call()).await;
     let _hanging = full.hanging_call().await;
     keeps_its_connection(&full, &issue, (ISSUE, "RESOURCE_EXHAUSTED")).await;
 
@@ -303,7 +308,7 @@ async fn a_caller_who_is_refused_often_keeps_its_connection() {
 
 #[tokio::test]
 async fn a_real_client_whose_calls_are_refused_keeps_its_connection() {
-    let server = start(anybody(), Settings { max_in_flight: 1, ..Settings::default() }).await;
+    let server = start(anybody(), one_call()).await;
     let _hanging = server.hanging_call().await;
     let tokens = server.tokens().await;
     // So large that a part of it is still to come when the answer is there.
