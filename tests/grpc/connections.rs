@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use acs_broker::grpc::Settings;
 use acs_broker::grpc::proto::v1;
+use futures_util::StreamExt;
 use futures_util::task::AtomicWaker;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::Code;
 use tonic::codegen::Bytes;
+use tower::ServiceExt;
 
 use crate::harness::{Server, anybody, eventually, refused, start, start_default, wish};
 use crate::ports::{Trouble, insert};
@@ -306,23 +308,57 @@ async fn a_caller_who_is_refused_often_keeps_its_connection() {
     keeps_its_connection(&open, "/no.such/Method", ("_OTHER", "UNIMPLEMENTED")).await;
 }
 
+/// The client learns of its refusals when its messages are on their way already, as over a network.
 #[tokio::test]
 async fn a_real_client_whose_calls_are_refused_keeps_its_connection() {
+    const ROUNDS: u64 = 30;
+    const EACH: u64 = 100;
     let server = start(anybody(), one_call()).await;
     let _hanging = server.hanging_call().await;
-    let tokens = server.tokens().await;
-    // So large that a part of it is still to come when the answer is there.
-    let large = wish(&"u".repeat(50_000));
-    for _ in 0..60 {
-        let mut calls = JoinSet::new();
-        for _ in 0..50 {
-            let (mut tokens, large) = (tokens.clone(), large.clone());
-            calls.spawn(async move { timeout(LIMIT, tokens.issue_token(large)).await.unwrap() });
+    let (tap, address, connected) = (Arc::new(Tap::default()), server.address, Arc::new(AtomicUsize::new(0)));
+    let connector = tower::service_fn({
+        let (tap, connected) = (tap.clone(), connected.clone());
+        move |_: http::Uri| {
+            connected.fetch_add(1, Ordering::Relaxed);
+            let tap = tap.clone();
+            async move {
+                let socket = TcpStream::connect(address).await?;
+                Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(Valve { socket, tap }))
+            }
         }
+    });
+    let endpoint = tonic::transport::Endpoint::from_static("http://any");
+    let channel = endpoint.connect_with_connector(connector).await.unwrap();
+    for round in 1..=ROUNDS {
+        tap.close();
+        let go = tokio_util::sync::CancellationToken::new();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let mut calls = JoinSet::new();
+        for _ in 0..EACH {
+            let (go, sent, channel) = (go.clone(), sent.clone(), channel.clone());
+            let message = tokio_stream::once(()).then(move |()| {
+                let (go, sent) = (go.clone(), sent.clone());
+                async move {
+                    go.cancelled().await;
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    Ok::<_, std::convert::Infallible>(hyper::body::Frame::data(framed(&wish("user"))))
+                }
+            });
+            let body = tonic::body::Body::new(http_body_util::StreamBody::new(message));
+            let (head, ()) = post(ISSUE).into_parts();
+            calls.spawn(timeout(LIMIT, channel.oneshot(http::Request::from_parts(head, body))));
+        }
+        let all_refused = || server.counted(ISSUE, "RESOURCE_EXHAUSTED") == round * EACH;
+        eventually("the calls are refused", all_refused).await;
+        go.cancel();
+        let all_sent = || sent.load(Ordering::Relaxed) == usize::try_from(EACH).unwrap();
+        eventually("the messages are on their way", all_sent).await;
+        tap.open();
         for answer in calls.join_all().await {
-            refused(&answer.unwrap_err(), Code::ResourceExhausted, "BROKER_OVERLOADED");
+            assert_eq!(answer.unwrap().unwrap().headers()["grpc-status"], "8");
         }
     }
+    assert_eq!(connected.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
