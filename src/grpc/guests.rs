@@ -20,14 +20,14 @@ use super::tls::Chain;
 use crate::metrics::Metrics;
 
 /// Strangers that are here at the same time. One that has begun HTTP/2 over TLS costs some 40 KiB.
-pub(super) const MAX_STRANGERS: usize = 256;
+pub(super) const MAX_STRANGERS: usize = 128;
 
 /// The time that everybody gets to be no stranger any more, however many there are.
-pub(super) const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(250);
 
-/// How long a stranger that is asked to leave may take for it; a call that it has under way by then is served. Not
-/// longer than [`GRACE`]: so as many leave at a time as are here, and no more.
-pub(super) const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a stranger that is asked to leave may take for it; a call that it has under way by then is served. It is
+/// shorter than [`GRACE`], so fewer leave at a time than are here.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// How many turns of all tasks are added to both: where processors are short, it is not the stranger who is late.
 const TURNS: u32 = 8;

@@ -129,7 +129,7 @@ async fn strangers_make_room_for_each_other_and_take_none_from_the_known() {
         let before = crowded_out(&server);
         let crowd = crowd(&server, said).await;
         eventually("some have to go", || crowded_out(&server) > before).await;
-        eventually("they are gone", || open(&server) <= 257).await;
+        eventually("they are gone", || open(&server) <= 129).await;
         call(&mut known).await;
         let mut others = TokenServiceClient::new(server.channel().await);
         timeout(LIMIT, others.issue_token(wish("another"))).await.unwrap().unwrap();
