@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
+use super::arriving::{Arriving, Unwanted, Waste};
 use super::guests::{Guests, Place, Stay};
 use super::held::Held;
 use super::probe::Probes;
@@ -96,7 +97,7 @@ pub(crate) enum Calls {
 }
 
 impl Calls {
-    async fn call(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+    async fn call(&self, peer: &Peer, request: Request<Arriving<Incoming>>) -> Response<Body> {
         match self {
             Self::Api(server) => server.call(peer, request).await,
             Self::Probes(probes) => probes.call(request).await,
@@ -119,6 +120,7 @@ struct Inside {
     calls: Calls,
     limits: Limits,
     guests: Arc<Guests>,
+    waste: Arc<Waste>,
     cut: CancellationToken,
 }
 
@@ -130,7 +132,7 @@ pub(crate) async fn serve(door: Door, draining: impl FnOnce(), shutdown: Cancell
     let cut = CancellationToken::new();
     // Whatever ends this function, also its being dropped, ends the connections.
     let _cut_on_drop = cut.clone().drop_guard();
-    let inside = Arc::new(Inside { tls, calls, limits, guests, cut: cut.clone() });
+    let inside = Arc::new(Inside { tls, calls, limits, guests, waste: Waste::new(), cut: cut.clone() });
     let connections = TaskTracker::new();
     let looking = look(&inside);
     let accepting = accept(listener, &connections, &inside);
@@ -240,35 +242,39 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, inside: Arc<In
     place.begun(chain);
     let peer = Arc::new(Peer { address: Some(address), certificate });
     let bare = Arc::new(Peer { address: Some(address), certificate: None });
-    let calls = service_fn(|request: Request<Incoming>| {
-        let running = guest.call();
-        let peer = Arc::clone(if guest.is_distrusted() { &bare } else { &peer });
-        let inside = Arc::clone(&inside);
-        let streams = request.uri().path().contains("/Watch");
-        async move {
-            let answer = inside.calls.call(&peer, request).await;
-            // Any other answer is whole by now.
-            Ok::<_, Infallible>(if streams { answer.map(|body| Held::body(body, running)) } else { answer })
-        }
-    });
+    let (guest, inside) = (&guest, &inside);
+    let answering = |unwanted: Unwanted| {
+        let (peer, bare) = (&peer, &bare);
+        service_fn(move |request: Request<Incoming>| {
+            let running = guest.call();
+            let peer = Arc::clone(if guest.is_distrusted() { bare } else { peer });
+            let inside = Arc::clone(inside);
+            let streams = request.uri().path().contains("/Watch");
+            let request = request.map(|body| Arriving::new(body, guest, &unwanted));
+            async move {
+                let answer = inside.calls.call(&peer, request).await;
+                // Any other answer is whole by now.
+                Ok::<_, Infallible>(if streams {
+                    answer.map(|body| Held::body(body, running))
+                } else {
+                    answer
+                })
+            }
+        })
+    };
     let mut turns = Turns::new(socket, |socket, executor| {
-        http2_of(inside.limits, executor).serve_connection(TokioIo::new(socket), calls)
+        let unwanted = Unwanted::new(executor.clone(), Arc::clone(&inside.waste));
+        http2_of(inside.limits, executor).serve_connection(TokioIo::new(socket), answering(unwanted))
     });
     let ended = tokio::select! {
         ended = &mut turns => Some(ended),
         () = guest.leave().cancelled() => {
             turns.connection().graceful_shutdown();
-            // Whoever is distrusted might stay for ever by not answering the farewell.
-            let patience = async {
-                if guest.is_distrusted() {
-                    tokio::time::sleep(inside.limits.drain_timeout).await;
-                } else {
-                    std::future::pending().await
-                }
-            };
             tokio::select! {
+                // First what has come by now.
+                biased;
                 ended = inside.cut.run_until_cancelled(&mut turns) => ended,
-                () = patience => None,
+                () = guest.overstays(inside.limits.drain_timeout) => None,
             }
         }
         () = inside.cut.cancelled() => None,

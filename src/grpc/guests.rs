@@ -1,14 +1,15 @@
 //! Who is connected: how many, from where, since when; and who has to leave.
 //!
-//! A connection that has not begun yet (TLS and the preface of HTTP/2) costs little and may come from anybody. When too
-//! many of them are waited for, the one that has taken longest goes, if it has had its time: an honest one takes
-//! milliseconds, so a flood of silent ones locks nobody out, and a crowd of honest ones waits its turn. Connections are asked to leave when they are too old, idle for too long, or when the
-//! client certificate they came with is no longer good; from then on it proves nothing. It knows no HTTP.
+//! A connection is a stranger until its client's certificate is verified or a call of it was admitted and its message is
+//! whole; it may come from anybody. When too many of them are here, the one that has been one longest goes, if it has had
+//! its time: an honest one takes milliseconds, so a flood of silent ones locks nobody out, and a crowd of honest ones
+//! waits its turn. Connections are asked to leave when they are too old, idle for too long, or when the client
+//! certificate they came with is no longer good; from then on it proves nothing. It knows no HTTP.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -18,11 +19,25 @@ use tokio_util::sync::CancellationToken;
 use super::tls::Chain;
 use crate::metrics::Metrics;
 
-/// Connections that are waited for at the same time until they have begun.
-pub(super) const MAX_BEGINNING: usize = 512;
+/// Strangers that are here at the same time. One that has begun HTTP/2 over TLS costs some 40 KiB.
+pub(super) const MAX_STRANGERS: usize = 128;
 
-/// The time that everybody gets to begin, however many there are.
-pub(super) const GRACE: Duration = Duration::from_millis(500);
+/// The time that everybody gets to be no stranger any more, however many there are.
+pub(super) const GRACE: Duration = Duration::from_millis(250);
+
+/// How long a stranger that is asked to leave may take for it; a call that it has under way by then is served. It is
+/// shorter than [`GRACE`], so fewer leave at a time than are here.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// How many turns of all tasks are added to both: where processors are short, it is not the stranger who is late.
+const TURNS: u32 = 8;
+
+/// The longest that a turn counts.
+const LONGEST_TURN: Duration = Duration::from_millis(500);
+
+/// How long anybody who is asked to leave may stay without a call. HTTP/2 alone would wait for ever for a peer that
+/// answers its pings and not its farewell.
+const LINGERING: Duration = Duration::from_secs(60);
 
 /// What the settings say about guests. No age and no idle time mean for ever.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +56,9 @@ pub(super) struct Guests {
     metrics: Metrics,
     shutdown: CancellationToken,
     list: Mutex<List>,
-    /// Told when somebody has begun or is gone.
+    /// How long a turn of all tasks takes, in microseconds.
+    turn: AtomicU64,
+    /// Told when there is a stranger less.
     fewer: Notify,
 }
 
@@ -49,14 +66,19 @@ pub(super) struct Guests {
 struct List {
     next: u64,
     open: BTreeMap<u64, Arc<Guest>>,
-    /// The numbers of those that have not begun, oldest first.
-    beginning: BTreeSet<u64>,
+    /// The numbers of those that are strangers and not asked to leave, oldest first.
+    strangers: BTreeSet<u64>,
     peers: HashMap<IpAddr, usize>,
 }
 
 /// One connection.
 pub(super) struct Guest {
+    guests: Weak<Guests>,
+    number: u64,
     leave: CancellationToken,
+    /// Whether it had to go because too many strangers were here.
+    crowded_out: AtomicBool,
+    known: AtomicBool,
     since: Instant,
     ends: Option<Instant>,
     began: AtomicU64,
@@ -71,7 +93,6 @@ pub(super) struct Guest {
 pub(super) struct Place {
     guests: Arc<Guests>,
     guest: Arc<Guest>,
-    number: u64,
     peer: IpAddr,
 }
 
@@ -94,26 +115,50 @@ fn neighbourhood(address: IpAddr) -> IpAddr {
 
 impl Guests {
     pub(super) fn new(stay: Stay, metrics: Metrics, shutdown: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { stay, metrics, shutdown, list: Mutex::default(), fewer: Notify::new() })
+        Arc::new(Self {
+            stay,
+            metrics,
+            shutdown,
+            list: Mutex::default(),
+            turn: AtomicU64::new(0),
+            fewer: Notify::new(),
+        })
     }
 
-    /// Waits until one more can begin: until somebody has, or has had time enough and is sent away.
+    /// A turn of all tasks took so long. The longest of late counts.
+    fn turn_took(&self, time: Duration) {
+        let time = u64::try_from(time.min(LONGEST_TURN).as_micros()).unwrap_or_default();
+        let before = self.turn.load(Ordering::Relaxed);
+        self.turn.store(time.max(before - before / 16), Ordering::Relaxed);
+    }
+
+    /// This time and what the broker itself may be late by.
+    fn lenient(&self, time: Duration) -> Duration {
+        time + Duration::from_micros(self.turn.load(Ordering::Relaxed)) * TURNS
+    }
+
+    /// Waits until there is room for a stranger: until one is none any more, or has had time enough and is sent away.
     pub(super) async fn room(&self) {
-        loop {
+        while lock(&self.list).strangers.len() >= MAX_STRANGERS {
+            // Everybody who can go on does so before the accepting task is asked again.
+            let began = Instant::now();
+            tokio::task::yield_now().await;
+            self.turn_took(began.elapsed());
+            let grace = self.lenient(GRACE);
             let oldest_ends = {
                 let mut list = lock(&self.list);
-                if list.beginning.len() < MAX_BEGINNING {
+                if list.strangers.len() < MAX_STRANGERS {
                     return;
                 }
-                let oldest = list.beginning.first().copied();
+                let oldest = list.strangers.first().copied();
                 match oldest.and_then(|number| list.open.get(&number)) {
-                    Some(guest) if guest.since.elapsed() < GRACE => guest.since + GRACE,
+                    Some(guest) if guest.since.elapsed() < grace => guest.since + grace,
                     guest => {
                         if let Some(guest) = guest {
-                            guest.leave.cancel();
-                            self.metrics.connection_ended("crowded_out");
+                            guest.crowded_out.store(true, Ordering::Relaxed);
+                            self.ask_to_leave(guest, "crowded_out");
                         }
-                        list.beginning.pop_first();
+                        list.strangers.pop_first();
                         return;
                     }
                 }
@@ -139,7 +184,11 @@ impl Guests {
         list.next += 1;
         let now = Instant::now();
         let guest = Arc::new(Guest {
+            guests: Arc::downgrade(self),
+            number,
             leave: self.shutdown.child_token(),
+            crowded_out: AtomicBool::new(false),
+            known: AtomicBool::new(false),
             since: now,
             ends: self.stay.age.map(|age| now + age.mul_f64(rand::random_range(0.9..1.1))),
             began: AtomicU64::new(0),
@@ -149,9 +198,9 @@ impl Guests {
             distrusted: AtomicBool::new(false),
         });
         list.open.insert(number, Arc::clone(&guest));
-        list.beginning.insert(number);
+        list.strangers.insert(number);
         self.metrics.connection_opened();
-        Some(Place { guests: Arc::clone(self), guest, number, peer })
+        Some(Place { guests: Arc::clone(self), guest, peer })
     }
 
     /// Asks whoever has been here for too long to leave; with `trusts` also whoever it does not trust any more.
@@ -202,6 +251,20 @@ impl Guest {
         now.saturating_duration_since(quiet.1)
     }
 
+    /// Who this is is known from now on, and nothing that strangers do concerns it.
+    pub(super) fn becomes_known(&self) {
+        if !self.known.swap(true, Ordering::Relaxed)
+            && let Some(guests) = self.guests.upgrade()
+        {
+            lock(&guests.list).strangers.remove(&self.number);
+            guests.fewer.notify_one();
+        }
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
+
     /// Cancelled when the connection has to end.
     pub(super) fn leave(&self) -> &CancellationToken {
         &self.leave
@@ -210,6 +273,24 @@ impl Guest {
     /// Whether its certificate is no longer good.
     pub(super) fn is_distrusted(&self) -> bool {
         self.distrusted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until somebody who was asked to leave has had time enough: whoever is distrusted `for_distrusted`, a stranger
+    /// who had to make room a moment, others until no call runs on it any more, and then some.
+    pub(super) async fn overstays(&self, for_distrusted: Duration) {
+        let asked = Instant::now();
+        loop {
+            if self.is_distrusted() {
+                return tokio::time::sleep(for_distrusted).await;
+            }
+            let has_to_go = self.crowded_out.load(Ordering::Relaxed) && !self.is_known();
+            let farewell = self.guests.upgrade().map_or(FAREWELL, |guests| guests.lenient(FAREWELL));
+            tokio::time::sleep(if has_to_go { farewell } else { Duration::from_secs(1) }).await;
+            let stays_silent = self.quiet_for(Instant::now()).min(asked.elapsed()) >= LINGERING;
+            if stays_silent || (has_to_go && !self.is_known()) {
+                return;
+            }
+        }
     }
 
     /// A call begins; it runs until what is returned is dropped.
@@ -230,14 +311,13 @@ impl Place {
         &self.guest
     }
 
-    /// The connection has begun, with this certificate if any.
+    /// The connection has begun, with this certificate if any. Who has one that is good is no stranger.
     pub(super) fn begun(&self, chain: Option<Chain>) {
         if let Some(chain) = chain {
             // Set once, for a connection begins once.
             let _ = self.guest.chain.set(chain);
+            self.guest.becomes_known();
         }
-        lock(&self.guests.list).beginning.remove(&self.number);
-        self.guests.fewer.notify_one();
     }
 
     /// Says why it ended before its time.
@@ -249,8 +329,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut list = lock(&self.guests.list);
-        list.open.remove(&self.number);
-        list.beginning.remove(&self.number);
+        list.open.remove(&self.guest.number);
+        list.strangers.remove(&self.guest.number);
         if let Some(here) = list.peers.get_mut(&self.peer) {
             *here -= 1;
             if *here == 0 {
@@ -302,46 +382,104 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_too_many_that_begin_the_oldest_goes_when_it_has_had_its_time() {
+    async fn of_too_many_strangers_the_oldest_goes_when_it_has_had_its_time() {
         let guests = guests(FOR_EVER);
-        let begun = guests.admit(HERE).unwrap();
-        begun.begun(None);
-        let mut beginning = Vec::new();
+        let (known, certified) = (guests.admit(HERE).unwrap(), guests.admit(HERE).unwrap());
+        known.begun(None);
+        known.guest.becomes_known();
+        certified.begun(Some(Arc::from([vec![1].into()])));
+        let mut strangers = Vec::new();
         let start = Instant::now();
-        for _ in 0..MAX_BEGINNING {
+        for _ in 0..MAX_STRANGERS {
             guests.room().await;
-            beginning.push(guests.admit(HERE).unwrap());
+            strangers.push(guests.admit(HERE).unwrap());
+            // Whoever has begun and said nothing is a stranger like all.
+            strangers[0].begun(None);
         }
         assert_eq!(start.elapsed(), Duration::ZERO, "there is room");
         let left = |places: &[Place]| places.iter().filter(|place| place.guest.leave.is_cancelled()).count();
         for _ in 0..3 {
             guests.room().await;
-            beginning.push(guests.admit(HERE).unwrap());
+            strangers.push(guests.admit(HERE).unwrap());
         }
         assert!((GRACE..GRACE * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
-        assert_eq!((left(&beginning), left(&beginning[..3])), (3, 3));
-        assert!(!begun.guest.leave.is_cancelled());
+        assert_eq!((left(&strangers), left(&strangers[..3])), (3, 3));
+        assert!(!known.guest.leave.is_cancelled() && !certified.guest.leave.is_cancelled());
         // The others came at the same time and go as soon as somebody wants their place.
         guests.room().await;
-        assert_eq!(left(&beginning), 4);
-        drop(beginning);
-        assert!(lock(&guests.list).beginning.is_empty());
+        assert_eq!(left(&strangers), 4);
+        drop(strangers);
+        assert!(lock(&guests.list).strangers.is_empty());
         assert!(counted(&guests, "crowded_out"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_crowd_of_honest_ones_waits_its_turn() {
         let guests = guests(FOR_EVER);
-        let beginning: Vec<_> = (0..MAX_BEGINNING).map(|_| guests.admit(HERE).unwrap()).collect();
+        let strangers: Vec<_> = (0..MAX_STRANGERS).map(|_| guests.admit(HERE).unwrap()).collect();
         let waiting = tokio::spawn({
             let guests = guests.clone();
             async move { guests.room().await }
         });
         tokio::time::sleep(GRACE / 2).await;
         assert!(!waiting.is_finished());
-        beginning[100].begun(None);
-        tokio::time::timeout(GRACE / 10, waiting).await.expect("somebody has begun").unwrap();
+        strangers[100].guest.becomes_known();
+        tokio::time::timeout(GRACE / 10, waiting).await.expect("somebody is known").unwrap();
         assert!(!counted(&guests, "crowded_out"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_has_to_go_because_the_broker_is_late() {
+        let guests = guests(FOR_EVER);
+        let strangers: Vec<_> = (0..MAX_STRANGERS).map(|_| guests.admit(HERE).unwrap()).collect();
+        guests.turn_took(Duration::from_millis(100));
+        guests.turn_took(Duration::ZERO);
+        let waiting = tokio::time::timeout(GRACE * 2, guests.room()).await;
+        assert!(waiting.is_err() && !counted(&guests, "crowded_out"));
+        for _ in 0..200 {
+            guests.turn_took(Duration::ZERO);
+        }
+        tokio::time::timeout(GRACE / 10, guests.room()).await.expect("it is in time again");
+        assert!(strangers[0].guest.leave.is_cancelled());
+        guests.turn_took(Duration::from_secs(100));
+        assert!(guests.lenient(GRACE) < Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_had_to_make_room_is_waited_for_a_moment_unless_a_call_came_in_time() {
+        let guests = guests(FOR_EVER);
+        let crowd = |_| {
+            let place = guests.admit(HERE).unwrap();
+            place.guest.crowded_out.store(true, Ordering::Relaxed);
+            place
+        };
+        let [silent, late] = [0, 1].map(crowd);
+        let start = Instant::now();
+        silent.guest.overstays(Duration::ZERO).await;
+        assert_eq!(start.elapsed(), FAREWELL);
+        let call = late.guest.call();
+        let waiting = tokio::spawn({
+            let guest = Arc::clone(&late.guest);
+            async move { guest.overstays(Duration::ZERO).await }
+        });
+        tokio::time::sleep(FAREWELL / 2).await;
+        late.guest.becomes_known();
+        tokio::time::sleep(LINGERING * 3).await;
+        assert!(!waiting.is_finished(), "its call runs");
+        drop(call);
+        tokio::time::timeout(LINGERING * 2, waiting).await.expect("it does not linger").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_the_farewell_is_not_waited_for_for_ever() {
+        let guests = guests(Stay { idle: Some(Duration::from_secs(600)), ..FOR_EVER });
+        let idle = guests.admit(HERE).unwrap();
+        tokio::time::advance(Duration::from_secs(601)).await;
+        guests.look(None).await;
+        assert!(idle.guest.leave.is_cancelled());
+        let start = Instant::now();
+        idle.guest.overstays(Duration::ZERO).await;
+        assert!((LINGERING..LINGERING * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

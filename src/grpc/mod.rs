@@ -4,6 +4,7 @@
 //! `chat` or `event`. Messages become the core's values in `convert`, errors become statuses in `status`. It decides
 //! nothing about users, tokens or messages, and never logs a message. The app starts it with [`serve`] and speaks to it through [`Health`].
 
+mod arriving;
 mod authn;
 mod chat;
 pub mod client;

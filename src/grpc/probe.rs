@@ -9,6 +9,7 @@ use tonic::body::Body;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
+use super::arriving::Arriving;
 use super::health::Health;
 use super::method::{self, Service};
 use super::server::{Boxed, refuse_other_than_grpc};
@@ -24,7 +25,7 @@ impl Probes {
     }
 
     /// Answers a call. Never fails.
-    pub(crate) async fn call(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn call(&self, request: Request<Arriving<Incoming>>) -> Response<Body> {
         if let Some(refused) = refuse_other_than_grpc(&request) {
             return refused;
         }

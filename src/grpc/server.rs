@@ -5,17 +5,16 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{Method as HttpMethod, Request, Response, StatusCode};
-use http_body_util::BodyExt;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, Bytes, Service as _, StdError};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
+use super::arriving::Arriving;
 use super::chat::Chats;
 use super::email::Emails;
 use super::event::Events;
@@ -41,10 +40,6 @@ use crate::metrics::Metrics;
 
 /// The largest SendEmail: what ACS takes, 10 MB in base64, with room to tell the caller by how much it is too large.
 const MAX_MAIL_BYTES: usize = 16 * 1024 * 1024;
-
-/// How much of a refused call is read, in bytes and in time.
-const MAX_READ_OUT: usize = 64 * 1024;
-const READ_OUT_WITHIN: Duration = Duration::from_secs(1);
 
 /// The largest request of chat: 200 participants with the longest ids and names there are.
 const MAX_CHAT_BYTES: usize = 256 * 1024;
@@ -118,9 +113,9 @@ impl Server {
     }
 
     /// Answers a call. Never fails: whatever goes wrong is a gRPC status, or for what is not gRPC, an HTTP one.
-    pub(crate) async fn call<B>(&self, peer: &Peer, mut request: Request<B>) -> Response<Body>
+    pub(super) async fn call<B>(&self, peer: &Peer, mut request: Request<Arriving<B>>) -> Response<Body>
     where
-        B: HttpBody<Data = Bytes> + Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
         if let Some(refused) = refuse_other_than_grpc(&request) {
@@ -143,16 +138,18 @@ impl Server {
         &self,
         method: &'static Method,
         peer: &Peer,
-        mut request: Request<B>,
+        mut request: Request<Arriving<B>>,
         who: &Identified,
     ) -> Response<Body>
     where
-        B: HttpBody<Data = Bytes> + Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
         if let Err(error) = authn::admit(&self.gate, peer, method, &mut request, who).await {
-            read_out(request.into_body()).await;
             return status::of(error).into_http();
+        }
+        if !method.is_open() {
+            request.body_mut().admitted();
         }
         self.dispatch(method, request).await
     }
@@ -211,21 +208,6 @@ impl Server {
         };
         response
     }
-}
-
-/// Reads what is left of a refused call, if it is little and comes soon. Answering before it has come would reset the
-/// stream under it, and a connection on which that happens often is closed: one that a caller who is refused shares with
-/// others.
-async fn read_out<B: HttpBody<Data = Bytes>>(body: B) {
-    let reading = async {
-        let mut body = std::pin::pin!(body);
-        let mut left = MAX_READ_OUT;
-        while let Some(Ok(frame)) = body.as_mut().frame().await {
-            let Some(less) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
-            left = less;
-        }
-    };
-    let _ = tokio::time::timeout(READ_OUT_WITHIN, reading).await;
 }
 
 /// The gRPC specification wants 415 for other content; other methods than POST are not gRPC either.

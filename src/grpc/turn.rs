@@ -147,6 +147,14 @@ type Started = Arc<Mutex<Vec<BoxFuture<'static, ()>>>>;
 #[derive(Clone, Default)]
 pub(super) struct Inline(Started);
 
+#[cfg(test)]
+impl Inline {
+    /// What was handed over since this was last asked.
+    pub(super) fn take(&self) -> Vec<BoxFuture<'static, ()>> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
 impl<F> hyper::rt::Executor<F> for Inline
 where
     F: Future<Output = ()> + Send + 'static,
@@ -217,6 +225,14 @@ impl<C> Turns<C> {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(()),
         }
+    }
+}
+
+impl<C> Drop for Turns<C> {
+    fn drop(&mut self) {
+        // A call that was handed over and never began holds the executor, and so the list that it is in.
+        let never_began = std::mem::take(&mut *lock(&self.started));
+        drop(never_began);
     }
 }
 
@@ -454,6 +470,26 @@ mod tests {
                 ended = &mut turns => ended.unwrap(),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_leaves_none_of_its_calls_behind() {
+        let alive = Arc::new(());
+        let (near, _far) = pair().await;
+        let turns = Turns::new(near, |_, executor| {
+            let alive = Arc::clone(&alive);
+            async move {
+                let again = executor.clone();
+                // As those of hyper do, it holds the executor to the end.
+                hyper::rt::Executor::execute(&executor, async move {
+                    std::future::pending::<()>().await;
+                    drop((alive, again));
+                });
+                Err::<(), _>(io::Error::other("a broken frame came right behind it"))
+            }
+        });
+        assert!(turns.await.is_err());
+        assert_eq!(Arc::strong_count(&alive), 1);
     }
 
     /// Counts how often a future is polled.

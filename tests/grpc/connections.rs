@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use acs_broker::grpc::Settings;
 use acs_broker::grpc::proto::v1;
+use futures_util::StreamExt;
 use futures_util::task::AtomicWaker;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::Code;
 use tonic::codegen::Bytes;
+use tower::ServiceExt;
 
 use crate::harness::{Server, anybody, eventually, refused, start, start_default, wish};
 use crate::ports::{Trouble, insert};
@@ -266,28 +268,97 @@ async fn rapid_resets_end_the_connection() {
     assert!(server.counted(ISSUE, "CANCELLED") < 1000);
 }
 
-/// More than the resets that HTTP/2 takes before it closes a connection.
-#[tokio::test]
-async fn a_caller_who_is_refused_often_keeps_its_connection() {
+/// More calls are refused than HTTP/2 takes resets before it closes a connection, and their messages come late.
+async fn keeps_its_connection(server: &Server, path: &str, counted_as: (&str, &str)) {
     const ROUNDS: u32 = 30;
     const EACH: u32 = 50;
-    let server = start(std::sync::Arc::new(acs_broker::auth::Gate::shut()), Settings::default()).await;
     let mut socket = TcpStream::connect(server.address).await.unwrap();
     socket.write_all(frames::BEGIN).await.unwrap();
     for round in 0..ROUNDS {
         let streams: Vec<_> = (0..EACH).map(|at| 1 + 2 * (round * EACH + at)).collect();
-        let method = format!("/{ISSUE}");
-        let heads: Vec<u8> = streams.iter().flat_map(|stream| frames::headers(*stream, &method)).collect();
-        socket.write_all(&[heads, frames::ping()].concat()).await.unwrap();
-        timeout(LIMIT, ponged(&mut socket)).await.unwrap().unwrap();
-        // The messages come when an answer that does not wait for them has long left.
+        let heads: Vec<u8> = streams.iter().flat_map(|stream| frames::headers(*stream, path)).collect();
+        socket.write_all(&heads).await.unwrap();
+        let refused = || server.counted(counted_as.0, counted_as.1) == u64::from((round + 1) * EACH);
+        eventually("the calls are refused, without waiting for their messages", refused).await;
         let message = framed(&wish("user"));
         let bodies: Vec<u8> = streams.iter().flat_map(|stream| frames::data(*stream, &message)).collect();
         socket.write_all(&[bodies, frames::ping()].concat()).await.unwrap();
         timeout(LIMIT, ponged(&mut socket)).await.unwrap().expect("the connection is open");
-        let refused = || server.counted(ISSUE, "UNAUTHENTICATED") == u64::from((round + 1) * EACH);
-        eventually("the calls are refused", refused).await;
     }
+}
+
+/// Room for a single call, which may hang for as long as a test takes.
+fn one_call() -> Settings {
+    Settings { max_in_flight: 1, default_deadline: Duration::from_secs(300), ..Settings::default() }
+}
+
+#[tokio::test]
+async fn a_caller_who_is_refused_often_keeps_its_connection() {
+    let issue = format!("/{ISSUE}");
+    // With fewer seats than calls: one that is refused holds none while its message is awaited.
+    let few = Settings { max_in_flight: 60, ..Settings::default() };
+    let shut = start(Arc::new(acs_broker::auth::Gate::shut()), few).await;
+    keeps_its_connection(&shut, &issue, (ISSUE, "UNAUTHENTICATED")).await;
+
+    let full = start(anybody(), one_call()).await;
+    let _hanging = full.hanging_call().await;
+    keeps_its_connection(&full, &issue, (ISSUE, "RESOURCE_EXHAUSTED")).await;
+
+    let open = start_default().await;
+    keeps_its_connection(&open, "/no.such/Method", ("_OTHER", "UNIMPLEMENTED")).await;
+}
+
+/// The client learns of its refusals when its messages are on their way already, as over a network.
+#[tokio::test]
+async fn a_real_client_whose_calls_are_refused_keeps_its_connection() {
+    const ROUNDS: u64 = 30;
+    const EACH: u64 = 100;
+    let server = start(anybody(), one_call()).await;
+    let _hanging = server.hanging_call().await;
+    let (tap, address, connected) = (Arc::new(Tap::default()), server.address, Arc::new(AtomicUsize::new(0)));
+    let connector = tower::service_fn({
+        let (tap, connected) = (tap.clone(), connected.clone());
+        move |_: http::Uri| {
+            connected.fetch_add(1, Ordering::Relaxed);
+            let tap = tap.clone();
+            async move {
+                let socket = TcpStream::connect(address).await?;
+                Ok::<_, io::Error>(hyper_util::rt::TokioIo::new(Valve { socket, tap }))
+            }
+        }
+    });
+    let endpoint = tonic::transport::Endpoint::from_static("http://any");
+    let channel = endpoint.connect_with_connector(connector).await.unwrap();
+    for round in 1..=ROUNDS {
+        tap.close();
+        let go = tokio_util::sync::CancellationToken::new();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let mut calls = JoinSet::new();
+        for _ in 0..EACH {
+            let (go, sent, channel) = (go.clone(), sent.clone(), channel.clone());
+            let message = tokio_stream::once(()).then(move |()| {
+                let (go, sent) = (go.clone(), sent.clone());
+                async move {
+                    go.cancelled().await;
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    Ok::<_, std::convert::Infallible>(hyper::body::Frame::data(framed(&wish("user"))))
+                }
+            });
+            let body = tonic::body::Body::new(http_body_util::StreamBody::new(message));
+            let (head, ()) = post(ISSUE).into_parts();
+            calls.spawn(timeout(LIMIT, channel.oneshot(http::Request::from_parts(head, body))));
+        }
+        let all_refused = || server.counted(ISSUE, "RESOURCE_EXHAUSTED") == round * EACH;
+        eventually("the calls are refused", all_refused).await;
+        go.cancel();
+        let all_sent = || sent.load(Ordering::Relaxed) == usize::try_from(EACH).unwrap();
+        eventually("the messages are on their way", all_sent).await;
+        tap.open();
+        for answer in calls.join_all().await {
+            assert_eq!(answer.unwrap().unwrap().headers()["grpc-status"], "8");
+        }
+    }
+    assert_eq!(connected.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

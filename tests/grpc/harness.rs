@@ -12,7 +12,7 @@ use acs_broker::grpc::proto::v1::event_service_client::EventServiceClient;
 use acs_broker::grpc::proto::v1::identity_service_client::IdentityServiceClient;
 use acs_broker::grpc::proto::v1::sms_service_client::SmsServiceClient;
 use acs_broker::grpc::proto::v1::token_service_client::TokenServiceClient;
-use acs_broker::grpc::{self, Cores, Doors, Health, ServeError, Settings};
+use acs_broker::grpc::{self, Cores, Doors, Health, ServeError, Settings, Tls};
 use acs_broker::messaging::Messaging;
 use acs_broker::metrics::Metrics;
 use tokio::net::TcpListener;
@@ -58,9 +58,23 @@ pub async fn start(gate: Arc<Gate>, settings: Settings) -> Server {
     start_messaging(gate, settings, messages::settings()).await
 }
 
+/// One that speaks TLS.
+pub async fn start_tls(gate: Arc<Gate>, settings: Settings, tls: Arc<Tls>) -> Server {
+    start_all(gate, settings, Some(tls), messages::settings()).await
+}
+
 pub async fn start_messaging(
     gate: Arc<Gate>,
     settings: Settings,
+    messages: acs_broker::messaging::Settings,
+) -> Server {
+    start_all(gate, settings, None, messages).await
+}
+
+async fn start_all(
+    gate: Arc<Gate>,
+    settings: Settings,
+    tls: Option<Arc<Tls>>,
     messages: acs_broker::messaging::Settings,
 ) -> Server {
     listen();
@@ -80,7 +94,7 @@ pub async fn start_messaging(
     let world = Arc::new(World::default());
     let messaging = world.messaging(messages);
     let served = tokio::spawn(grpc::serve(
-        Doors { api: listener, tls: None, probes: Some(probing) },
+        Doors { api: listener, tls, probes: Some(probing) },
         &settings,
         Cores {
             broker,

@@ -19,3 +19,7 @@ mod messages;
 mod ports;
 mod requests;
 mod sms;
+mod strangers;
+
+#[path = "../support/certificates.rs"]
+mod certificates;
