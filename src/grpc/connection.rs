@@ -225,10 +225,6 @@ fn http2_of(limits: Limits, executor: Inline) -> http2::Builder<Inline> {
 }
 
 async fn serve_connection(stream: TcpStream, address: SocketAddr, inside: Arc<Inside>, place: Place) {
-    // Without it the kernel holds small answers back: a tenth of the throughput.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
     let guest = Arc::clone(place.guest());
     // Boxed, so that a connection does not carry the room for its handshake for all of its life.
     let beginning = Box::pin(timeout(inside.limits.handshake, begin(stream, inside.tls.as_deref())));
@@ -289,6 +285,10 @@ async fn begin(
     stream: TcpStream,
     tls: Option<&Tls>,
 ) -> Result<(Socket, Option<(Arc<Certificate>, Chain)>), &'static str> {
+    // Without it the kernel holds small answers back: a tenth of the throughput.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
     let (mut socket, client) = match tls {
         None => (Socket::from(stream), None),
         Some(tls) => {
@@ -341,6 +341,14 @@ mod tests {
         let waiting = tokio::spawn(async move { speaks_http2(&mut server).await });
         client.write_all(tail).await.unwrap();
         assert!(timeout(PATIENCE, waiting).await.unwrap().unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_kernel_is_told_to_hold_no_answer_back() {
+        let (mut client, server) = pair().await;
+        client.write_all(PREFACE).await.unwrap();
+        let (socket, _) = timeout(PATIENCE, begin(server, None)).await.unwrap().unwrap();
+        assert!(socket.tcp().nodelay().unwrap());
     }
 
     #[tokio::test]

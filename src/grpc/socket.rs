@@ -43,6 +43,15 @@ impl Socket {
         Self { again: bytes, ..self }
     }
 
+    /// What it stands on.
+    #[cfg(test)]
+    pub(super) fn tcp(&self) -> &TcpStream {
+        match &self.kind {
+            Kind::Plain(stream) => stream,
+            Kind::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     /// The half that reads and the half that writes.
     pub(super) fn split(self) -> (Reads, Writes) {
         let (half, writes) = match self.kind {
