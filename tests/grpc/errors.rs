@@ -161,21 +161,28 @@ async fn what_the_store_fails_with_is_never_shown() {
 async fn a_deadline_that_passes_is_answered_with_details_by_the_server() {
     let server = start_default().await;
     server.acs.hang();
-    // The header alone: a client that also kept the time itself would answer in the server's stead.
-    let mut request = Request::new(wish("user"));
-    request.metadata_mut().insert("grpc-timeout", "300m".parse().unwrap());
-    let status = server.tokens().await.issue_token(request).await.unwrap_err();
-    refused(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-}
-
-#[tokio::test]
-async fn a_client_that_keeps_the_time_itself_still_gets_the_servers_details() {
-    let server = start_default().await;
-    server.acs.hang();
-    let mut request = Request::new(wish("user"));
-    request.set_timeout(Duration::from_millis(500));
-    let status = server.tokens().await.issue_token(request).await.unwrap_err();
-    refused(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    let by_header = || {
+        let mut request = Request::new(wish("user"));
+        request.metadata_mut().insert("grpc-timeout", "300m".parse().unwrap());
+        request
+    };
+    let by_setting = || {
+        let mut request = Request::new(wish("user"));
+        request.set_timeout(Duration::from_millis(500));
+        request
+    };
+    for request in [&by_header as &dyn Fn() -> _, &by_setting] {
+        // The client keeps the time itself. The server's answer leaves a little before, which a busy machine may eat up;
+        // if it left at the same time or later, no client would ever see it.
+        let mut status = Status::ok("");
+        for _ in 0..20 {
+            status = server.tokens().await.issue_token(request()).await.unwrap_err();
+            if !status.details().is_empty() {
+                break;
+            }
+        }
+        refused(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    }
 }
 
 #[tokio::test]
