@@ -68,10 +68,10 @@ pub fn names(data: &[u8]) {
     }
     match EmailAddress::parse(&text, &name) {
         Ok(address) => {
-            assert!(address.address().is_ascii() || !address.address().contains(char::is_control));
+            assert!(!address.address().contains(|c: char| c.is_control() || c.is_whitespace()));
             assert!(!address.domain().is_empty() && address.address().ends_with(address.domain()));
             assert!(!address.display_name().contains(['\r', '\n', '\0']), "a name breaks a header");
-            assert!(!address.address().contains(['\r', '\n', '\0', ' ', ',', '<', '>']));
+            assert!(!address.address().contains([',', '<', '>']));
             let again = EmailAddress::parse(address.address(), address.display_name());
             assert!(again.is_ok_and(|again| again.address() == address.address()));
         }
