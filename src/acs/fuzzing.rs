@@ -21,6 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
+use super::credential::entra::{Principal, SignIn};
 use super::{
     ChatRange, Client, ConnectionString, Error, Mail, MailAddress, OptOutChange, Settings, Sms, SmsRecipient,
 };
@@ -224,6 +225,68 @@ async fn goes_on(
     let page = page.expect("a place that the client gave out is taken back");
     assert!(page.entries.is_empty() && page.next.is_none());
     Ok(())
+}
+
+struct Lobby {
+    runtime: tokio::runtime::Runtime,
+    /// With a secret at Entra, and as the machine's identity at its metadata service.
+    principals: [Principal; 2],
+}
+
+thread_local! {
+    static LOBBY: RefCell<Option<Lobby>> = const { RefCell::new(None) };
+}
+
+impl Lobby {
+    fn new() -> Self {
+        let defaults: toml::Table =
+            include_str!("../../config/default.toml").parse().expect("the default settings");
+        let settings = defaults["acs"].clone().try_into::<Settings>().expect("the defaults of [acs]").entra;
+        let principal = |kind| {
+            let mut settings = settings.clone();
+            settings.kind = kind;
+            settings.tenant_id = "a-tenant".to_owned();
+            settings.client_id = "a-client".to_owned();
+            settings.client_secret = Secret::new(CANARY);
+            Principal::new(settings, None, Arc::new(Still)).expect("an identity")
+        };
+        // Whoever waits, that passes at once.
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime");
+        Self { runtime, principals: [principal(SignIn::Secret), principal(SignIn::Managed)] }
+    }
+}
+
+/// An answer to a sign-in: the first byte says to which kind, the rest of the line is the status, then comes the body.
+pub fn sign_ins(data: &[u8]) {
+    let mut input = Input(data);
+    let which = usize::from(input.byte());
+    let status = std::str::from_utf8(input.line()).ok().and_then(|text| text.trim().parse::<u16>().ok());
+    let status = status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
+    let answer = http::Response::builder().status(status).body(input.0.to_vec()).expect("an answer");
+    ANSWER.set(Some(answer));
+    let lobby = LOBBY.take().unwrap_or_else(Lobby::new);
+    let principal = &lobby.principals[which % 2];
+    principal.forget();
+    lobby.runtime.block_on(async {
+        match principal.token(Instant::now() + Duration::from_secs(20)).await {
+            Ok(token) => {
+                assert!(status.is_success(), "a token of an answer that refuses it");
+                assert!(HeaderValue::from_str(token.expose()).is_ok_and(|value| !value.is_empty()));
+                // What is not looked at need not be text.
+                if let Ok(body) = serde_json::from_slice::<serde_json::Value>(input.0) {
+                    assert_eq!(body["access_token"].as_str(), Some(token.expose()));
+                }
+                // The same one, or another of the same answer.
+                let again = principal.token(Instant::now() + Duration::from_secs(20)).await;
+                assert!(again.is_ok_and(|again| again.expose() == token.expose()));
+            }
+            Err(error) => assert_silent("why there is no token", &format!("{error} {error:?}")),
+        }
+        assert_silent("Debug of an identity", &format!("{principal:?}"));
+    });
+    ANSWER.set(None);
+    LOBBY.set(Some(lobby));
 }
 
 /// Connection strings.

@@ -74,9 +74,9 @@ pub(super) struct Tail {
 pub(super) struct Content {
     /// Its first line and its last; none if there is no whole line.
     pub(super) lines: Option<(Head, Tail)>,
-    /// What is left behind the last whole line, as a reader will find it.
-    pub(super) rest: Vec<u8>,
-    /// Whether that ends in the middle of a line.
+    /// What is left behind the last whole line, with the line end that a reader will find.
+    rest: Vec<u8>,
+    /// Whether that line end is still to be written.
     pub(super) open_line: bool,
 }
 
@@ -107,6 +107,18 @@ impl Content {
             (None, None) if from == 0 => Ok(Self { lines: None, rest: rest.to_vec(), open_line }),
             _ => Err(OpenError::Foreign),
         }
+    }
+
+    /// Of a file without a whole line: as one with the full file before it. A crash may have left something in both.
+    pub(super) fn behind(self, before: Self) -> Self {
+        let rest = [before.rest, self.rest].concat();
+        Self { lines: before.lines, rest, open_line: self.open_line }
+    }
+
+    /// What a reader will find between the last whole line and the next.
+    pub(super) fn torn(&self) -> Option<Torn> {
+        let bytes = self.rest.len() as u64;
+        (bytes > 0).then(|| Torn { bytes, sha256: torn_hash(&self.rest) })
     }
 }
 
@@ -140,7 +152,7 @@ fn head_of(read: Read) -> Option<Head> {
 }
 
 /// The last whole line, and what follows it.
-fn last_line(bytes: &[u8]) -> (Option<Tail>, &[u8]) {
+pub(super) fn last_line(bytes: &[u8]) -> (Option<Tail>, &[u8]) {
     let mut end = bytes.len();
     while let Some(newline) = bytes.get(..end).and_then(|bytes| bytes.iter().rposition(|&byte| byte == b'\n'))
     {
@@ -154,11 +166,6 @@ fn last_line(bytes: &[u8]) -> (Option<Tail>, &[u8]) {
         end = newline;
     }
     (None, bytes)
-}
-
-/// What a reader will find between two lines, for the line that closes it.
-pub(super) fn torn(bytes: &[u8]) -> Option<Torn> {
-    (!bytes.is_empty()).then(|| Torn { bytes: bytes.len() as u64, sha256: torn_hash(bytes) })
 }
 
 /// The file that is appended to.

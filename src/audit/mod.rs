@@ -9,6 +9,8 @@
 mod chain;
 mod few;
 mod file;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod queue;
 mod record;
 mod settings;

@@ -551,6 +551,26 @@ fn a_first_line_torn_twice_anywhere_is_in_nobodys_way_afterwards() {
     }
 }
 
+#[test]
+fn what_crashes_leave_in_a_full_file_and_in_the_next_is_closed_together() {
+    for cut in [1, 40, 200] {
+        let folder = TempDir::new().unwrap();
+        let path = runtime().block_on(written(folder.path(), 2));
+        let mut content = std::fs::read(&path).unwrap();
+        content.truncate(content.len() - 30);
+        std::fs::write(&path, content).unwrap();
+        // Another key needs another file; the process ends while it writes its first line.
+        let other = Secret::new("another-key-for-tests-0123456789");
+        let other = Settings { key: other, ..settings(folder.path()) };
+        let failed = Audit::open_on(Small::of(cut), &other, clock(), Metrics::new());
+        assert!(failed.is_err(), "no room at {cut}");
+        runtime().block_on(stop(open(&other)));
+        let keys = [Secret::new(KEY), other.key];
+        let report = Verifier::new(&keys).verify(&files(folder.path()), None).unwrap();
+        assert_eq!((report.broken, report.stopped), (None, true), "{cut}");
+    }
+}
+
 /// The whole lines of a file.
 pub(super) fn lines_of(path: &Path) -> Vec<Value> {
     let content = std::fs::read(path).unwrap();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::chain::{Hash, Keys, Place, hex};
-use super::file::{Content, Head, OpenError, Tape, newest_full, sync_folder, torn};
+use super::file::{Head, OpenError, Tape, newest_full, sync_folder};
 use super::queue::{CAPACITY, Entry, Queue};
 use super::record::{FileHead, Record, Torn, What, write_recovered};
 use crate::clock::Clock;
@@ -55,6 +55,14 @@ impl Medium for Disk {
 
 /// The end of a line that was handed to the disk: its number and hash, and how many waiting records it completes.
 type Mark = (u64, Hash, usize);
+
+/// What came of taking and writing once.
+pub(super) struct Turn {
+    /// Nothing more will come.
+    pub(super) closed: bool,
+    /// Something waits that could not be written.
+    pub(super) failed: bool,
+}
 
 /// The writer.
 pub(super) struct Writer<M> {
@@ -102,11 +110,7 @@ impl<M: Medium> Writer<M> {
         {
             // The file is new, and continues the newest full one: a reader finds what is left in both behind one another.
             in_place = false;
-            content = Content {
-                lines: before.lines,
-                rest: [before.rest, content.rest].concat(),
-                open_line: content.open_line,
-            };
+            content = content.behind(before);
         }
         let after = match &content.lines {
             None => "nothing",
@@ -136,7 +140,7 @@ impl<M: Medium> Writer<M> {
             synced_at: now,
             told: (0, now),
         };
-        let mut head = None;
+        let (mut head, torn) = (None, content.torn());
         match content.lines.take() {
             Some((found, tail)) => {
                 writer.chain.clone_from(&found.chain);
@@ -148,7 +152,7 @@ impl<M: Medium> Writer<M> {
         }
         let details = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("after", after.to_owned())];
         writer.keep_record(What::Event { name: "start", details });
-        writer.begin(tape, head, torn(&content.rest), content.open_line).map_err(writing)?;
+        writer.begin(tape, head, torn, content.open_line).map_err(writing)?;
         writer.flush().map_err(writing)?;
         writer.tell(true);
         Ok(writer)
@@ -168,12 +172,8 @@ impl<M: Medium> Writer<M> {
             } else {
                 TELL_EVERY
             };
-            let taken = self.queue.take(&mut self.waiting, patience, linger);
-            self.lost = self.lost.saturating_add(taken.lost);
-            let written = self.write();
-            let failed = written.is_err();
-            self.settle(written);
-            if taken.closed {
+            let turn = self.turn(patience, linger);
+            if turn.closed {
                 self.tell(true);
                 // Free for the next process before anybody is told.
                 self.tape = None;
@@ -181,11 +181,21 @@ impl<M: Medium> Writer<M> {
                 return;
             }
             self.tell(false);
-            if failed {
+            if turn.failed {
                 // Every record that comes meanwhile would be another attempt.
                 std::thread::sleep(RETRY_EVERY);
             }
         }
+    }
+
+    /// Takes what has come and writes it.
+    pub(super) fn turn(&mut self, patience: Duration, linger: Duration) -> Turn {
+        let taken = self.queue.take(&mut self.waiting, patience, linger);
+        self.lost = self.lost.saturating_add(taken.lost);
+        let written = self.write();
+        let failed = written.is_err();
+        self.settle(written);
+        Turn { closed: taken.closed, failed }
     }
 
     /// After an attempt: says whether records can be written, and drops what can wait no longer.
@@ -255,7 +265,7 @@ impl<M: Medium> Writer<M> {
     /// Opens the file after a failure. What it holds says which of the unsure lines are there.
     fn reopen(&mut self) -> Result<(), OpenError> {
         let (tape, content) = Tape::open(&self.path)?;
-        let mut head = None;
+        let (mut head, torn) = (None, content.torn());
         if let Some((found, tail)) = content.lines {
             if tail.hash != self.place.before {
                 let mark = self.unsure.iter().position(|(_, hash, _)| *hash == tail.hash);
@@ -267,7 +277,7 @@ impl<M: Medium> Writer<M> {
             head = Some(found);
         }
         self.unsure.clear();
-        self.begin(tape, head, torn(&content.rest), content.open_line).map_err(writing)
+        self.begin(tape, head, torn, content.open_line).map_err(writing)
     }
 
     /// Writes what a file needs before its records: its first line, and a line that closes what a crash left.

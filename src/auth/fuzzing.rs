@@ -8,15 +8,19 @@
     reason = "a panic here is a finding"
 )]
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
+use super::jwks::fetch;
 use super::jwks::key::Keys;
 use super::jwt::algorithm::Algorithm;
 use super::jwt::token;
 use super::mesh::{self, Header, Mesh};
-use super::{Authenticator, Credentials, Peer, Principal, Verdict, json, policy};
+use super::mtls::Mtls;
+use super::{Authenticator, Certificate, Credentials, Peer, Principal, Verdict, json, policy};
 use crate::fuzzing::{Input, assert_silent};
 
 /// Public keys, whose private halves nobody has.
@@ -187,4 +191,62 @@ fn asked(header: Header, peer: &Peer, headers: &HeaderMap) -> Verdict {
         Mesh::new(&mesh::Settings { header, pinned: "loopback".to_owned() }).expect("a header is read");
     let verdict = mesh.authenticate(&Credentials { peer, headers }).now_or_never();
     verdict.expect("it waits for nothing")
+}
+
+/// Discovery documents: keys come from where the issuer says, and never from outside of HTTPS. The first line is the
+/// issuer, the second a `Cache-Control`.
+pub fn discovery(data: &[u8]) {
+    let mut input = Input(data);
+    let mut line = || String::from_utf8_lossy(input.line()).into_owned();
+    let (issuer, cache) = (line(), line());
+    let document = input.0;
+    if let Some(age) = fetch::max_age(&cache) {
+        assert!(age.is_zero() || cache.to_ascii_lowercase().contains("max-age"));
+    }
+    let from = match fetch::discovery(&issuer) {
+        Ok(url) => url,
+        Err(why) => return assert_silent("a refused issuer", why),
+    };
+    assert!(from.username().is_empty() && from.password().is_none() && from.query().is_none());
+    assert!(from.scheme() == "https" || is_here(&from), "keys would come over a network in plain text");
+    match fetch::named_in(document, &issuer, &from) {
+        Ok(keys) => {
+            assert!(
+                keys.scheme() == "https" || is_here(&keys),
+                "keys would come over a network in plain text"
+            );
+            assert!(keys.has_host());
+            let said: serde_json::Value = serde_json::from_slice(document).expect("it is JSON");
+            assert_eq!(said["issuer"].as_str(), Some(issuer.as_str()));
+        }
+        Err(why) => assert_silent("a document of no use", why),
+    }
+}
+
+fn is_here(url: &url::Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_loopback = |ip: std::net::IpAddr| ip.to_canonical().is_loopback();
+    host == "localhost" || host.parse().is_ok_and(is_loopback)
+}
+
+/// The names in a verified client certificate: none that it does not hold, and a word of ours if they cannot stand for
+/// somebody.
+pub(crate) fn names(certificate: &Arc<Certificate>, holds: &[u8]) {
+    let is_held = |name: &String| holds.windows(name.len().max(1)).any(|window| window == name.as_bytes());
+    let mut names = certificate.uris.iter().chain(&certificate.dns).filter(|name| !name.is_empty());
+    let is_nobody = names.clone().next().is_none();
+    assert!(names.all(is_held), "a name is made up");
+    let peer = Peer { address: None, certificate: Some(Arc::clone(certificate)) };
+    assert_silent("Debug of a certificate", &format!("{certificate:?} {peer:?}"));
+    let headers = HeaderMap::new();
+    let verdict = Mtls.authenticate(&Credentials { peer: &peer, headers: &headers }).now_or_never();
+    match verdict.expect("it waits for nothing") {
+        Verdict::Proven(Principal::Certificate(proven)) => {
+            assert!(proven == *certificate && !is_nobody);
+            let spiffe = proven.uris.iter().filter(|uri| uri.starts_with("spiffe://")).count();
+            assert!(spiffe == 0 || proven.uris.len() == 1, "two workloads in one certificate");
+        }
+        Verdict::Refused(why) => assert_silent("a refused certificate", why),
+        _ => panic!("a certificate is evidence or refused"),
+    }
 }

@@ -30,7 +30,8 @@ impl Authenticator for Mtls {
 
 /// Why the names of a certificate cannot stand for somebody, if they cannot.
 pub(super) fn unfit(certificate: &Certificate) -> Option<&'static str> {
-    if certificate.uris.is_empty() && certificate.dns.is_empty() {
+    // An empty name is written easily and names nobody.
+    if certificate.uris.iter().chain(&certificate.dns).all(String::is_empty) {
         return Some("the client certificate has neither a URI nor a DNS name");
     }
     // SPIFFE: a certificate with a SPIFFE id has that one URI alone, or it must be refused.
@@ -73,6 +74,9 @@ mod tests {
         assert_eq!(verdict(None).await, Verdict::NotPresented);
         for certificate in [
             names(&[], &[]),
+            names(&[""], &[]),
+            names(&["", ""], &[""]),
+            names(&["spiffe://corp/a", ""], &[]),
             names(&["spiffe://corp/a", "spiffe://corp/b"], &[]),
             names(&["https://corp/a", "spiffe://corp/b"], &["a.corp"]),
         ] {

@@ -12,6 +12,8 @@ mod dev;
 mod doctor;
 mod email;
 mod event;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod health;
 mod identity;
 mod lines;

@@ -12,12 +12,21 @@ use super::layers::{Layers, key_of_variable};
 use super::{Purpose, Source, settle};
 use crate::fuzzing::{CANARY, assert_silent};
 
+thread_local! {
+    /// Read once: the file of defaults is larger than any input.
+    static DEFAULTS: Layers = Layers::new();
+    static PATHS: Vec<String> = {
+        let is_path = |key: &String| key.ends_with("_file") || key.ends_with("data_dir");
+        DEFAULTS.with(Layers::keys).into_iter().filter(is_path).collect()
+    };
+}
+
 /// A settings file; after a line `%%`, variables, one a line. No value is repeated, neither in a problem nor, if it is a
 /// secret, in what `check-config` prints or in `Debug`.
 pub fn settings(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (file, variables) = text.split_once("\n%%\n").unwrap_or((text, ""));
-    let mut layers = Layers::new();
+    let mut layers = DEFAULTS.with(Layers::clone);
     layers.lay_file(file, "fuzzed.toml");
     for variable in variables.lines() {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
@@ -25,12 +34,8 @@ pub fn settings(data: &[u8]) {
             layers.lay_text(&key, value, &Source::Variable(name.to_owned()));
         }
     }
-    for key in layers.keys() {
-        // Paths are opened; what is there is the machine's business and no parser's.
-        if key.ends_with("_file") || key.ends_with("data_dir") {
-            layers.reset(&key);
-        }
-    }
+    // Paths are opened; what is there is the machine's business and no parser's.
+    PATHS.with(|paths| paths.iter().for_each(|key| assert!(layers.reset(key))));
     let flag = Source::Flag("--planted");
     layers.lay_text("webhook.secret", &format!("{CANARY}-of-the-webhook"), &flag);
     layers.lay_text("store.redis.password", &format!("{CANARY}-of-redis"), &flag);

@@ -12,6 +12,9 @@ use super::problem::{Problem, Source, shown};
 /// Every setting with its default.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
+/// Problems after which no setting is guessed that somebody may have meant.
+const MOST_GUESSES: usize = 32;
+
 /// The settings so far.
 #[derive(Debug, Clone)]
 pub(super) struct Layers {
@@ -162,7 +165,9 @@ impl Layers {
     }
 
     fn unknown(&self, key: &str) -> String {
-        match self.nearest(key) {
+        // After so many the file is no settings file, and each guess looks at every setting.
+        let near = if self.problems.len() < MOST_GUESSES { self.nearest(key) } else { None };
+        match near {
             Some(near) => format!("is not a setting; did you mean {near}?"),
             None => "is not a setting; `acs-broker check-config` prints all of them".into(),
         }

@@ -44,6 +44,12 @@ impl VirtualClock {
             .ahead_millis
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |ahead| Some(ahead.saturating_add(by)));
     }
+
+    /// Back to its base, for the next input of a fuzz target.
+    #[cfg(any(fuzzing, test))]
+    pub(super) fn rewind(&self) {
+        self.ahead_millis.store(0, Ordering::SeqCst);
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,13 @@ const TARGETS: &[(&str, Target)] = &[
     ("store_envelopes", crate::store::fuzzing::envelopes),
     ("auth_tokens", crate::auth::fuzzing::tokens),
     ("auth_key_sets", crate::auth::fuzzing::key_sets),
+    ("auth_discovery", crate::auth::fuzzing::discovery),
+    ("grpc_client_certificates", crate::grpc::fuzzing::client_certificates),
+    ("store_replies", crate::store::fuzzing::replies),
+    ("acs_sign_ins", crate::acs::fuzzing::sign_ins),
+    ("audit_lines", crate::audit::fuzzing::lines),
+    ("audit_files", crate::audit::fuzzing::files),
+    ("cli_lines", crate::cli::fuzzing::lines),
     ("config_settings", crate::config::fuzzing::settings),
     #[cfg(feature = "emulator")]
     ("emulator_requests", crate::emulator::fuzzing::requests),
@@ -52,7 +59,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn every_target_has_a_program_and_seeds() {
+fn every_target_has_a_program_seeds_and_a_line_in_the_list() {
     let known: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(known.len(), TARGETS.len());
     // A build without the emulator has none of its parsers.
@@ -63,7 +70,9 @@ fn every_target_has_a_program_and_seeds() {
     assert_eq!(there("fuzz_targets", ".rs"), known, "fuzz/fuzz_targets");
     assert_eq!(there("seeds", ""), known, "fuzz/seeds");
     let manifest = std::fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
+    let list = std::fs::read_to_string(fuzz().join("README.md")).unwrap();
     for name in &known {
+        assert!(list.contains(&format!("| `{name}` |")), "fuzz/README.md: {name}");
         assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "fuzz/Cargo.toml: {name}");
         assert!(!seeds(name).is_empty(), "{name} has no seed");
     }

@@ -8,14 +8,20 @@
     reason = "a panic here is a finding"
 )]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 
 use super::convert::{self, chat, email, event, sms};
 use super::proto::v1;
-use super::{codec, observe, page_token, status};
+use super::{codec, observe, page_token, status, tls};
 use crate::broker::error::Error;
 use crate::broker::types::Validity;
 use crate::fuzzing::{CANARY, Input, assert_silent};
@@ -201,4 +207,46 @@ pub fn headers(data: &[u8]) {
     let text = id.to_str().expect("a request id is text");
     assert!((1..=128).contains(&text.len()) && !text.contains(|c: char| c.is_control() || c == ' '));
     assert!(!text.contains(CANARY) || headers.get(observe::REQUEST_ID) == Some(&id));
+}
+
+/// What a client that nobody vouches for brings as its certificate: never trusted, and read without trusting it.
+pub fn client_certificates(data: &[u8]) {
+    let leaf = CertificateDer::from(data.to_vec());
+    if let Ok((names, chain)) = tls::named(std::slice::from_ref(&leaf)) {
+        assert_eq!(chain.as_ref(), [leaf.clone()]);
+        crate::auth::fuzzing::names(&names, data);
+    }
+    let trusted = TRUSTED.with(|clients| clients.verify_client_cert(&leaf, &[], now()).is_ok());
+    // An authority is no client, not even the one that is trusted.
+    assert!(!trusted, "a certificate is trusted that nobody has signed");
+    assert!(tls::named(&vec![leaf; 9]).is_err(), "a chain without end is kept");
+}
+
+/// An authority whose key was thrown away: no certificate can be its own.
+const AUTHORITY: &str = concat!(
+    "-----BEGIN CERTIFICATE-----\n",
+    "MIIBbjCCARWgAwIBAgIUeOds6NIEKOif4sZdvH3q01kYZvgwCgYIKoZIzj0EAwIw\n",
+    "DDEKMAgGA1UEAwwBYTAgFw0yNjExMjMwMzI1NDNaGA8yMTI2MTAzMDAzMjU0M1ow\n",
+    "DDEKMAgGA1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABDRHfpbF4ltv\n",
+    "a55xSg1kWr9ecCqD8Lp/RSrdvPpeYZrt673wiBls9/n09bEkzuaE0fGk5DI85Yzz\n",
+    "rI05+KUD80ijUzBRMB0GA1UdDgQWBBQOu40t/1hym0RmrHQ2EyS7JrwL6DAfBgNV\n",
+    "HSMEGDAWgBQOu40t/1hym0RmrHQ2EyS7JrwL6DAPBgNVHRMBAf8EBTADAQH/MAoG\n",
+    "CCqGSM49BAMCA0cAMEQCIHubEqLNRWLGlbq8mpm6BsOX9xxOXO1gdqJt/z2SGUzE\n",
+    "AiBVkWx8RLEWZEx4uAhib1UfFB2oUG8k+CJKBCPrdKds1Q==\n",
+    "-----END CERTIFICATE-----\n",
+);
+
+/// Within the validity of the authority.
+fn now() -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000))
+}
+
+thread_local! {
+    static TRUSTED: Arc<dyn ClientCertVerifier> = {
+        let authority = CertificateDer::from_pem_slice(AUTHORITY.as_bytes()).expect("an authority");
+        let mut roots = RootCertStore::empty();
+        roots.add(authority).expect("an authority");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().expect("a verifier")
+    };
 }

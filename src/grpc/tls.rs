@@ -244,7 +244,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 /// The names in the first certificate of a verified chain, and the chain to keep.
-fn named(chain: &[CertificateDer<'static>]) -> Result<(Arc<Certificate>, Chain), String> {
+pub(super) fn named(chain: &[CertificateDer<'static>]) -> Result<(Arc<Certificate>, Chain), String> {
     let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
     let leaf = chain.first().ok_or("the client brought an empty chain")?;
     if chain.len() > MAX_CHAIN || bytes > MAX_CHAIN_BYTES {

@@ -34,7 +34,7 @@ impl Content {
 
 /// What is kept under the name of some content.
 #[derive(Serialize, Deserialize)]
-struct Mark {
+pub(super) struct Mark {
     /// The message that was sent with it.
     message: String,
     /// Since when.
@@ -42,12 +42,12 @@ struct Mark {
 }
 
 impl Mark {
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         // Two short fields always serialise.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    fn read(bytes: &[u8]) -> Result<Self, Error> {
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(bytes).map_err(|_| Error::internal("a mark of content cannot be read"))
     }
 }

@@ -67,18 +67,21 @@ impl EmailAddress {
     pub fn parse(address: &str, display_name: &str) -> Result<Self, Invalid> {
         let wrong = || Invalid("must be a mail address, such as someone@example.com".into());
         let (local, domain) = address.rsplit_once('@').ok_or_else(wrong)?;
+        let is_hidden = |c: char| c.is_whitespace() || c.is_control();
         let labels_are_fine = domain.split('.').count() >= 2
             && domain.split('.').all(|label| {
                 (1..=63).contains(&label.len())
                     && !label.starts_with('-')
                     && !label.ends_with('-')
-                    && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || !c.is_ascii())
+                    && label
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || c == '-' || !(c.is_ascii() || is_hidden(c)))
             });
         let local_is_fine = (1..=64).contains(&local.len())
             && !local.starts_with('.')
             && !local.ends_with('.')
             && !local.contains("..")
-            && local.chars().all(|c| !c.is_whitespace() && !c.is_control() && !r#"@"(),:;<>[\]"#.contains(c));
+            && local.chars().all(|c| !is_hidden(c) && !r#"@"(),:;<>[\]"#.contains(c));
         if address.len() > 254 || !local_is_fine || !labels_are_fine {
             return Err(wrong());
         }
@@ -261,4 +264,22 @@ pub enum MessageName {
     Id(MessageId),
     /// The request id.
     Request(uuid::Uuid),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_an_address_hides_what_cannot_be_seen() {
+        for good in ["a@example.com", "ä@bücher.example", "a@xn--bcher-kva.example", "a+b@例え.テスト"]
+        {
+            assert!(EmailAddress::parse(good, "").is_ok(), "{good}");
+        }
+        for hidden in ['\0', '\t', ' ', '\u{7f}', '\u{85}', '\u{9b}', '\u{a0}', '\u{2028}', '\u{3000}'] {
+            for bad in [format!("a{hidden}@example.com"), format!("a@exa{hidden}mple.com")] {
+                assert!(EmailAddress::parse(&bad, "").is_err(), "{bad:?}");
+            }
+        }
+    }
 }

@@ -16,7 +16,7 @@ use crate::broker::types::UserId;
 use crate::fuzzing::{CANARY, Input, assert_silent};
 use crate::messaging::types::MessageId;
 
-fn silent(error: &StoreError) {
+pub(super) fn silent(error: &StoreError) {
     let (StoreError::Corrupt(cause) | StoreError::Unavailable(cause)) = error;
     assert_silent("the error of a record", &format!("{error} {error:?} {cause} {cause:?}"));
 }
@@ -27,8 +27,11 @@ pub fn records(data: &[u8]) {
     let which = input.byte();
     let bytes = input.0;
     match which % 6 {
-        0 => match codec::decode_identity(bytes) {
-            Ok(record) => assert_eq!(codec::encode_identity(&record), bytes),
+        0 => match codec::decode_mapping(bytes) {
+            Ok((record, kept)) => {
+                assert_eq!(codec::encode_mapping(&record, kept), bytes);
+                assert!(codec::decode_identity(bytes).is_ok_and(|alone| alone == record));
+            }
             Err(error) => silent(&error),
         },
         1 => match codec::decode_token(bytes) {
@@ -119,4 +122,9 @@ pub fn envelopes(data: &[u8]) {
         // Only the mark itself can be changed, which makes it a record that was never sealed.
         assert!(at < 2 && opened != bytes, "a changed envelope opens");
     }
+}
+
+/// Replies of Redis to every command there is.
+pub fn replies(data: &[u8]) {
+    super::redis::fuzzing::replies(data);
 }

@@ -283,7 +283,7 @@ async fn keeps_its_connection(server: &Server, path: &str, counted_as: (&str, &s
         let message = framed(&wish("user"));
         let bodies: Vec<u8> = streams.iter().flat_map(|stream| frames::data(*stream, &message)).collect();
         socket.write_all(&[bodies, frames::ping()].concat()).await.unwrap();
-        timeout(LIMIT, ponged(&mut socket)).await.unwrap().expect("the connection is open");
+        timeout(LIMIT, ponged(&mut socket)).await.unwrap().unwrap();
     }
 }
 

@@ -22,6 +22,7 @@ use azure_identity::{
     ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
     WorkloadIdentityCredentialOptions,
 };
+use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
@@ -43,6 +44,8 @@ const LEAST_LEFT: Duration = Duration::from_secs(60);
 const RENEW_BEFORE: Duration = Duration::from_secs(20 * 60);
 /// How soon a renewal that failed is tried again.
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
+/// The longest life of a token, in seconds: a year. Entra's live for a day at the most.
+const LONGEST_LIFE: i64 = 365 * 24 * 3600;
 /// The largest answer of an issuer that is read.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -253,6 +256,11 @@ impl Principal {
         let life = expires_at.since(asked_at);
         let renew_at = expires_at.minus(RENEW_BEFORE).max(asked_at.plus(life / 2));
         let token = Secret::new(token.token.secret());
+        // An answer without one reads as an empty one, and ACS would take that for a dead credential.
+        if token.is_empty() || HeaderValue::from_str(token.expose()).is_err() {
+            tracing::warn!("Entra's answer holds no token");
+            return Err(NoToken::Unavailable);
+        }
         let held = Held { token: token.clone(), expires_at, renew_at };
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
         Ok(token)
@@ -319,6 +327,17 @@ impl fmt::Debug for Issuer {
     }
 }
 
+/// Whether an answer names a lifetime that cannot be added to the time of day: that crate adds it all the same, which
+/// would end the task that signs in.
+fn is_beyond_time(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Answer {
+        expires_in: i64,
+    }
+    serde_json::from_slice::<Answer>(body)
+        .is_ok_and(|answer| !(0..=LONGEST_LIFE).contains(&answer.expires_in))
+}
+
 fn lost(error: reqwest::Error) -> azure_core::Error {
     let kind = if error.is_connect() { ErrorKind::Connection } else { ErrorKind::Io };
     azure_core::Error::new(kind, error.without_url())
@@ -352,7 +371,14 @@ impl HttpClient for Issuer {
         if let Body::Bytes(bytes) = request.body() {
             outgoing = outgoing.body(bytes.clone());
         }
-        let mut response = outgoing.send().await.map_err(lost)?;
+        #[cfg(not(any(fuzzing, test)))]
+        let sent = outgoing.send().await;
+        #[cfg(any(fuzzing, test))]
+        let sent = match super::super::fuzzing::made_up() {
+            Some(answer) => Ok(answer),
+            None => outgoing.send().await,
+        };
+        let mut response = sent.map_err(lost)?;
         let status = response.status().as_u16();
         self.seen.store(status, Ordering::Release);
         let mut body = Vec::new();
@@ -365,6 +391,24 @@ impl HttpClient for Issuer {
             }
             body.extend_from_slice(&chunk);
         }
+        if is_beyond_time(&body) {
+            return Err(azure_core::Error::with_message(ErrorKind::Io, "the issuer's token has no end"));
+        }
         Ok(AsyncRawResponse::from_bytes(status.into(), Headers::new(), body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_that_reaches_beyond_time_is_refused_before_it_is_added_up() {
+        for beyond in [i64::MAX, i64::MIN, -1, LONGEST_LIFE + 1] {
+            assert!(is_beyond_time(format!("{{\"expires_in\":{beyond}}}").as_bytes()), "{beyond}");
+        }
+        for good in ["{\"expires_in\":3599}", "{\"expires_in\":0}", "{\"error\":\"x\"}", "", "[]"] {
+            assert!(!is_beyond_time(good.as_bytes()), "{good}");
+        }
     }
 }

@@ -171,7 +171,7 @@ fn keys(document: &[u8]) -> Result<Keys, String> {
 }
 
 /// Where the discovery document says that the keys are. It must be that of the issuer, and must not lead out of HTTPS.
-fn named_in(document: &[u8], issuer: &str, from: &Url) -> Result<Url, &'static str> {
+pub(crate) fn named_in(document: &[u8], issuer: &str, from: &Url) -> Result<Url, &'static str> {
     let document = json::object(document).ok_or("it is no JSON object")?;
     if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
         return Err("it is that of another issuer");
@@ -282,7 +282,7 @@ fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// The `max-age` of a `Cache-Control` header; an answer that must not be kept has none left.
-fn max_age(header: &str) -> Option<Duration> {
+pub(crate) fn max_age(header: &str) -> Option<Duration> {
     let mut age = None;
     for directive in header.split(',').map(str::trim) {
         if directive.eq_ignore_ascii_case("no-store") || directive.eq_ignore_ascii_case("no-cache") {

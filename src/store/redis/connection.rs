@@ -99,13 +99,34 @@ impl Connection {
     /// Sends a command and returns its reply, within the deadline.
     pub(super) async fn run(&self, command: &Command) -> Result<Value, StoreError> {
         let started = Instant::now();
-        let result = self.shared.run(command, started + self.shared.timeout).await;
+        let deadline = started + self.shared.timeout;
+        #[cfg(not(any(fuzzing, test)))]
+        let result = self.shared.run(command, deadline).await;
+        #[cfg(any(fuzzing, test))]
+        let result = match super::fuzzing::made_up() {
+            Some(reply) => reply.map_err(|error| failure::classify(&error)),
+            None => self.shared.run(command, deadline).await,
+        };
         let outcome = match &result {
             Ok(_) => "ok",
             Err(failure) => failure.outcome(),
         };
         self.shared.metrics.store_command(command.operation, outcome, started.elapsed());
         result.map_err(StoreError::from)
+    }
+
+    /// To nothing: for replies that are made up.
+    #[cfg(any(fuzzing, test))]
+    pub(super) fn nowhere() -> Self {
+        let shared = Arc::new(Shared {
+            state: watch::Sender::new(State::Down),
+            permits: Semaphore::new(0),
+            failures: AtomicU32::new(0),
+            suspect: Notify::new(),
+            timeout: Duration::ZERO,
+            metrics: Metrics::new(),
+        });
+        Self { shared, _keeper: Arc::new(Keeper(tokio::spawn(std::future::pending()))) }
     }
 
     /// Whether commands are let through.

@@ -15,6 +15,8 @@ mod events;
 mod facts;
 mod failure;
 mod fair;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod identities;
 mod leases;
 mod ledger;
