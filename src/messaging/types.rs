@@ -272,7 +272,8 @@ mod tests {
 
     #[test]
     fn no_part_of_an_address_hides_what_cannot_be_seen() {
-        for good in ["a@example.com", "ä@bücher.example", "a@xn--bcher-kva.example", "a+b@例え.テスト"] {
+        for good in ["a@example.com", "ä@bücher.example", "a@xn--bcher-kva.example", "a+b@例え.テスト"]
+        {
             assert!(EmailAddress::parse(good, "").is_ok(), "{good}");
         }
         for hidden in ['\0', '\t', ' ', '\u{7f}', '\u{85}', '\u{9b}', '\u{a0}', '\u{2028}', '\u{3000}'] {
