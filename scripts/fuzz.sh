@@ -22,10 +22,10 @@ command -v cargo-fuzz >/dev/null || cargo install --quiet --locked --root .tools
 mkdir -p fuzz/artifacts
 
 # All at once: the library is the work, and it is the same for all. One unit of code would keep one core busy.
-one=()
-if [ ${#targets[@]} -eq 1 ]; then one=("${targets[0]}"); fi
+only=()
+if [ ${#targets[@]} -eq 1 ]; then only=("${targets[0]}"); fi
 log=fuzz/artifacts/build.log
-CARGO_TARGET_DIR=$PWD/fuzz/target cargo +nightly fuzz build --codegen-units 16 "${one[@]}" 2>"$log" || { cat "$log" >&2; exit 1; }
+CARGO_TARGET_DIR=$PWD/fuzz/target cargo +nightly fuzz build --codegen-units 16 "${only[@]}" 2>"$log" || { cat "$log" >&2; exit 1; }
 
 one() {
   set -euo pipefail
