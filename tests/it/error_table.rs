@@ -234,7 +234,7 @@ impl Authenticator for LacksKeys {
 async fn by_the_server(seen: &mut Seen) {
     let closed = Rig::start(Wish { gate: Arc::new(Gate::shut()), ..Wish::default() }).await;
     seen.row(closed.tokens().issue_token(chat("alice")).await.unwrap_err(), "CALLER_UNAUTHENTICATED");
-    let unclear = Arc::new(Gate::new(vec![Arc::new(LacksKeys)], proof::policy("")));
+    let unclear = Arc::new(Gate::new(vec![Arc::new(LacksKeys)], proof::policy("callers = []")));
     let unclear = Rig::start(Wish { gate: unclear, ..Wish::default() }).await;
     seen.row(unclear.tokens().issue_token(chat("alice")).await.unwrap_err(), "ISSUER_UNAVAILABLE");
 
