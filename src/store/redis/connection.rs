@@ -32,6 +32,9 @@ const FAILURES: u32 = 5;
 /// How long the keeper waits between attempts to connect.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 
+/// How long replies are waited for on a connection that was given up.
+const LAST_REPLIES: Duration = Duration::from_millis(50);
+
 #[derive(Clone)]
 enum State {
     Connecting,
@@ -142,9 +145,13 @@ impl Shared {
         let mut may_repeat = command.effect == Effect::Read;
         loop {
             let (number, mut link, lost) = self.link(deadline).await?;
-            let result = match timeout_at(deadline, link.send(command)).await {
-                Ok(result) => result.map_err(|error| failure::classify(&error)),
-                Err(_) => Err(Failure::TimedOut),
+            let result = tokio::select! {
+                biased;
+                result = timeout_at(deadline, link.send(command)) => match result {
+                    Ok(result) => result.map_err(|error| failure::classify(&error)),
+                    Err(_) => Err(Failure::TimedOut),
+                },
+                () = self.gone(number) => Err(Failure::Broken),
             };
             let Err(failure) = result else {
                 self.succeeded();
@@ -184,6 +191,23 @@ impl Shared {
             },
             Ok(Err(_)) | Err(_) => Err(Failure::TimedOut),
         }
+    }
+
+    /// Waits until connection `number` is given up and has had time for its last replies. The driver may take a command
+    /// in the moment in which it sees the connection end, and then neither sends it nor says so.
+    async fn gone(&self, number: u64) {
+        let mut states = self.state.subscribe();
+        let given_up = states.wait_for(|state| match state {
+            State::Up { number: now, .. } => *now != number,
+            State::Connecting => true,
+            // It may answer again.
+            State::Down => false,
+        });
+        if given_up.await.is_err() {
+            // Nobody keeps connections any more; the deadline ends the command.
+            std::future::pending::<()>().await;
+        }
+        sleep(LAST_REPLIES).await;
     }
 
     /// Waits until connection `number` is not the current one.
