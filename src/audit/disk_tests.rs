@@ -95,12 +95,7 @@ fn line_length(folder: &std::path::Path) -> u64 {
 #[tokio::test]
 async fn how_many_records_were_lost_is_not_lost_itself() {
     let folder = TempDir::new().unwrap();
-    let room = Small::of(100_000_000);
-    let metrics = Metrics::new();
-    let audit = Audit::open_on(room.clone(), &settings(folder.path()), clock(), metrics.clone()).unwrap();
-    room.0.store(0, Ordering::SeqCst);
-    audit.event("reload", &[]);
-    until("the disk is full", || audit.problem().is_some()).await;
+    let (audit, room, metrics) = on_a_full_disk(folder.path()).await;
     let lost = || {
         let text = metrics.render();
         let line = text.lines().find(|line| line.starts_with("acs_broker_audit_lost_total "));

@@ -81,6 +81,17 @@ pub(super) async fn stop(audit: Audit) {
     assert!(audit.stop(Duration::from_secs(20)).await, "all of it was written");
 }
 
+/// An audit whose disk has just filled up, with one record waiting for room.
+pub(super) async fn on_a_full_disk(folder: &Path) -> (Audit, Small, Metrics) {
+    let room = Small::of(100_000_000);
+    let metrics = Metrics::new();
+    let audit = Audit::open_on(room.clone(), &settings(folder), clock(), metrics.clone()).unwrap();
+    room.0.store(0, Ordering::SeqCst);
+    audit.event("reload", &[]);
+    until("the disk is full", || audit.problem().is_some()).await;
+    (audit, room, metrics)
+}
+
 /// A chain of one file: its first line, "start", `events`, "stop".
 pub(super) async fn written(folder: &Path, events: usize) -> PathBuf {
     let audit = open(&settings(folder));
@@ -342,12 +353,7 @@ async fn fail_closed_a_call_waits_for_the_disk_and_is_refused_without_it() {
 #[tokio::test]
 async fn what_finds_no_room_is_counted_and_told_in_the_file() {
     let folder = TempDir::new().unwrap();
-    let room = Small::of(100_000_000);
-    let metrics = Metrics::new();
-    let audit = Audit::open_on(room.clone(), &settings(folder.path()), clock(), metrics.clone()).unwrap();
-    room.0.store(0, Ordering::SeqCst);
-    audit.event("reload", &[]);
-    until("the disk is full", || audit.problem().is_some()).await;
+    let (audit, room, metrics) = on_a_full_disk(folder.path()).await;
     let beyond = 5000;
     // What the writer holds and what the queue holds, and more.
     for _ in 0..2 * queue::CAPACITY + beyond {
