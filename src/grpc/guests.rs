@@ -2,8 +2,8 @@
 //!
 //! A connection is a stranger until its client's certificate is verified or a call of it was admitted and its message is
 //! whole; it may come from anybody. When too many of them are here, the one that has been one longest goes, if it has had
-//! its time: an honest one takes milliseconds, so a flood of silent ones locks nobody out, and a crowd of honest ones
-//! waits its turn. Connections are asked to leave when they are too old, idle for too long, or when the client
+//! its time. An honest one takes milliseconds. The time grows with each that becomes known and shrinks with each that had
+//! it for nothing: a flood of silent ones keeps nobody waiting, and a crowd of honest ones waits its turn. Connections are asked to leave when they are too old, idle for too long, or when the client
 //! certificate they came with is no longer good; from then on it proves nothing. It knows no HTTP.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,12 +22,13 @@ use crate::metrics::Metrics;
 /// Strangers that are here at the same time. One that has begun HTTP/2 over TLS costs some 40 KiB.
 pub(super) const MAX_STRANGERS: usize = 128;
 
-/// The time that everybody gets to be no stranger any more, however many there are.
-pub(super) const GRACE: Duration = Duration::from_millis(250);
+/// The time that everybody gets to be no stranger any more, however many there are: at first, and at the least.
+const GRACE: Duration = Duration::from_millis(250);
+const LEAST_GRACE: Duration = Duration::from_millis(25);
 
-/// How long a stranger that is asked to leave may take for it; a call that it has under way by then is served. It is
-/// shorter than [`GRACE`], so fewer leave at a time than are here.
-const FAREWELL: Duration = Duration::from_millis(100);
+/// What part of that time a stranger who is asked to leave may take for it; a call that it has under way by then is
+/// served. It is less than half, so fewer leave at a time than are here.
+const FAREWELL: f64 = 0.4;
 
 /// How many turns of all tasks are added to both: where processors are short, it is not the stranger who is late.
 const TURNS: u32 = 8;
@@ -69,6 +70,29 @@ struct List {
     /// The numbers of those that are strangers and not asked to leave, oldest first.
     strangers: BTreeSet<u64>,
     peers: HashMap<IpAddr, usize>,
+    grace: Grace,
+}
+
+/// The time that strangers get.
+#[derive(Debug, Clone, Copy)]
+struct Grace(Duration);
+
+impl Default for Grace {
+    fn default() -> Self {
+        Self(GRACE)
+    }
+}
+
+impl Grace {
+    /// Somebody had it for nothing.
+    fn shrink(&mut self) {
+        self.0 = (self.0 * 7 / 8).max(LEAST_GRACE);
+    }
+
+    /// Somebody became known in it, or did not need it because there was room.
+    fn grow(&mut self) {
+        self.0 += (GRACE - self.0) / 4;
+    }
 }
 
 /// One connection.
@@ -139,35 +163,51 @@ impl Guests {
 
     /// Waits until there is room for a stranger: until one is none any more, or has had time enough and is sent away.
     pub(super) async fn room(&self) {
-        while lock(&self.list).strangers.len() >= MAX_STRANGERS {
+        while self.is_full() {
             // Everybody who can go on does so before the accepting task is asked again.
             let began = Instant::now();
             tokio::task::yield_now().await;
             self.turn_took(began.elapsed());
-            let grace = self.lenient(GRACE);
-            let oldest_ends = {
-                let mut list = lock(&self.list);
-                if list.strangers.len() < MAX_STRANGERS {
-                    return;
-                }
-                let oldest = list.strangers.first().copied();
-                match oldest.and_then(|number| list.open.get(&number)) {
-                    Some(guest) if guest.since.elapsed() < grace => guest.since + grace,
-                    guest => {
-                        if let Some(guest) = guest {
-                            guest.crowded_out.store(true, Ordering::Relaxed);
-                            self.ask_to_leave(guest, "crowded_out");
-                        }
-                        list.strangers.pop_first();
-                        return;
-                    }
-                }
-            };
+            let Err(oldest_ends) = self.make_room() else { return };
             tokio::select! {
                 () = self.fewer.notified() => {}
                 () = tokio::time::sleep_until(oldest_ends) => {}
             }
         }
+    }
+
+    fn is_full(&self) -> bool {
+        let mut list = lock(&self.list);
+        if list.strangers.len() < MAX_STRANGERS / 2 {
+            list.grace.grow();
+        }
+        list.strangers.len() >= MAX_STRANGERS
+    }
+
+    /// Asks the oldest of too many strangers to leave; if it has not had its time, the error says when it has.
+    fn make_room(&self) -> Result<(), Instant> {
+        let mut list = lock(&self.list);
+        if list.strangers.len() < MAX_STRANGERS {
+            return Ok(());
+        }
+        let grace = self.lenient(list.grace.0);
+        let Some(oldest) = list.strangers.pop_first() else { return Ok(()) };
+        let Some(guest) = list.open.get(&oldest) else { return Ok(()) };
+        if guest.since.elapsed() < grace {
+            let ends = guest.since + grace;
+            list.strangers.insert(oldest);
+            return Err(ends);
+        }
+        guest.crowded_out.store(true, Ordering::Relaxed);
+        self.ask_to_leave(guest, "crowded_out");
+        list.grace.shrink();
+        Ok(())
+    }
+
+    /// How long a stranger that was asked to leave may take for it.
+    fn farewell(&self) -> Duration {
+        let grace = lock(&self.list).grace.0;
+        self.lenient(grace.mul_f64(FAREWELL))
     }
 
     /// A place for a connection from there; none if that address has enough.
@@ -256,7 +296,10 @@ impl Guest {
         if !self.known.swap(true, Ordering::Relaxed)
             && let Some(guests) = self.guests.upgrade()
         {
-            lock(&guests.list).strangers.remove(&self.number);
+            let mut list = lock(&guests.list);
+            list.strangers.remove(&self.number);
+            list.grace.grow();
+            drop(list);
             guests.fewer.notify_one();
         }
     }
@@ -284,7 +327,7 @@ impl Guest {
                 return tokio::time::sleep(for_distrusted).await;
             }
             let has_to_go = self.crowded_out.load(Ordering::Relaxed) && !self.is_known();
-            let farewell = self.guests.upgrade().map_or(FAREWELL, |guests| guests.lenient(FAREWELL));
+            let farewell = self.guests.upgrade().map_or(Duration::ZERO, |guests| guests.farewell());
             tokio::time::sleep(if has_to_go { farewell } else { Duration::from_secs(1) }).await;
             let stays_silent = self.quiet_for(Instant::now()).min(asked.elapsed()) >= LINGERING;
             if stays_silent || (has_to_go && !self.is_known()) {
@@ -429,6 +472,53 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_flood_of_silent_ones_keeps_nobody_waiting() {
+        let guests = guests(FOR_EVER);
+        let mut strangers = Vec::new();
+        let start = Instant::now();
+        for _ in 0..2000 {
+            guests.room().await;
+            strangers.push(guests.admit(HERE).unwrap());
+        }
+        // Once its whole time, then sixteen rooms full of the least.
+        assert!(start.elapsed() < GRACE + LEAST_GRACE * 17, "{:?}", start.elapsed());
+        let newest = Arc::clone(strangers.last().unwrap().guest());
+        for stays in (0..MAX_STRANGERS).rev() {
+            guests.room().await;
+            strangers.push(guests.admit(HERE).unwrap());
+            assert_ne!(newest.leave.is_cancelled(), stays > 0, "as long as there are older ones it stays");
+        }
+        assert_eq!(guests.farewell(), LEAST_GRACE.mul_f64(FAREWELL));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_strangers_grows_again_with_those_who_use_it_and_when_the_flood_is_over() {
+        let guests = guests(FOR_EVER);
+        let grace = || lock(&guests.list).grace.0;
+        let flood = async || {
+            let mut strangers = Vec::new();
+            for _ in 0..MAX_STRANGERS * 2 {
+                guests.room().await;
+                strangers.push(guests.admit(HERE).unwrap());
+            }
+            assert_eq!(grace(), LEAST_GRACE);
+            strangers
+        };
+        let strangers = flood().await;
+        for known in &strangers[MAX_STRANGERS..][..20] {
+            known.guest.becomes_known();
+            known.guest.becomes_known();
+        }
+        assert!((GRACE * 9 / 10..=GRACE).contains(&grace()), "{:?}", grace());
+        drop(strangers);
+        drop(flood().await);
+        for _ in 0..20 {
+            guests.room().await;
+        }
+        assert!((GRACE * 9 / 10..=GRACE).contains(&grace()), "{:?}", grace());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn nobody_has_to_go_because_the_broker_is_late() {
         let guests = guests(FOR_EVER);
         let strangers: Vec<_> = (0..MAX_STRANGERS).map(|_| guests.admit(HERE).unwrap()).collect();
@@ -456,13 +546,13 @@ mod tests {
         let [silent, late] = [0, 1].map(crowd);
         let start = Instant::now();
         silent.guest.overstays(Duration::ZERO).await;
-        assert_eq!(start.elapsed(), FAREWELL);
+        assert_eq!(start.elapsed(), GRACE.mul_f64(FAREWELL));
         let call = late.guest.call();
         let waiting = tokio::spawn({
             let guest = Arc::clone(&late.guest);
             async move { guest.overstays(Duration::ZERO).await }
         });
-        tokio::time::sleep(FAREWELL / 2).await;
+        tokio::time::sleep(GRACE.mul_f64(FAREWELL / 2.0)).await;
         late.guest.becomes_known();
         tokio::time::sleep(LINGERING * 3).await;
         assert!(!waiting.is_finished(), "its call runs");
