@@ -3,7 +3,6 @@
 //! Three topologies end in one [`Link`]. Several seeds or Sentinels are asked at the same time, so that one that hangs
 //! delays nobody. Every step is bounded. Used by `connection`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -12,8 +11,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
 use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, PushInfo, PushKind, TlsCertificates};
-use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::address::{self, Addresses, shown};
 use super::connect_error::ConnectError;
@@ -40,8 +39,8 @@ pub(super) enum Link {
 pub(super) struct Connected {
     /// Where commands go.
     pub(super) link: Link,
-    /// Told when the connection is gone; never told by a Cluster, which repairs its connections itself.
-    pub(super) lost: Arc<Notify>,
+    /// Cancelled when the connection is gone; not by the driver of a Cluster, which repairs its connections itself.
+    pub(super) lost: CancellationToken,
     /// What the node said of itself, if it may be asked.
     pub(super) facts: Option<Facts>,
     /// The node, for messages.
@@ -90,10 +89,13 @@ impl Connector {
         }
     }
 
-    async fn open(&self, info: ConnectionInfo) -> Result<(MultiplexedConnection, Arc<Notify>), ConnectError> {
+    async fn open(
+        &self,
+        info: ConnectionInfo,
+    ) -> Result<(MultiplexedConnection, CancellationToken), ConnectError> {
         let node = shown(&info);
-        let lost = Arc::new(Notify::new());
-        let teller = Arc::clone(&lost);
+        let lost = CancellationToken::new();
+        let teller = lost.clone();
         let config = AsyncConnectionConfig::new()
             // Both are bounded by deadlines of our own.
             .set_connection_timeout(None)
@@ -102,7 +104,7 @@ impl Connector {
             .set_pipeline_buffer_size(self.max_concurrency)
             .set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection {
-                    teller.notify_one();
+                    teller.cancel();
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
@@ -212,7 +214,7 @@ impl Connector {
         let client = builder.build().map_err(|error| ConnectError::from_driver(&node, &error))?;
         match timeout(CONNECT_WITHIN * 2, client.get_async_connection()).await {
             Ok(Ok(cluster)) => {
-                Ok(Connected { link: Link::Cluster(cluster), lost: Arc::new(Notify::new()), facts, node })
+                Ok(Connected { link: Link::Cluster(cluster), lost: CancellationToken::new(), facts, node })
             }
             Ok(Err(error)) => Err(ConnectError::from_driver(&node, &error)),
             Err(_) => Err(ConnectError::Silent(node)),

@@ -18,6 +18,7 @@ use redis::Value;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Effect};
 use super::connect::{Connected, Connector, Link, ping};
@@ -38,7 +39,7 @@ const LAST_REPLIES: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 enum State {
     Connecting,
-    Up { number: u64, link: Link, lost: Arc<Notify> },
+    Up { number: u64, link: Link, lost: CancellationToken },
     Down,
 }
 
@@ -151,7 +152,7 @@ impl Shared {
                     Ok(result) => result.map_err(|error| failure::classify(&error)),
                     Err(_) => Err(Failure::TimedOut),
                 },
-                () = self.gone(number) => Err(Failure::Broken),
+                () = last_replies(&lost) => Err(Failure::Broken),
             };
             let Err(failure) = result else {
                 self.succeeded();
@@ -159,7 +160,7 @@ impl Shared {
             };
             if failure.ends_connection() {
                 // The link itself may not have noticed: a demoted primary answers readily.
-                lost.notify_one();
+                lost.cancel();
             }
             if failure.counts() {
                 self.failed(number);
@@ -175,7 +176,7 @@ impl Shared {
     }
 
     /// The link, as soon as there is one.
-    async fn link(&self, deadline: Instant) -> Result<(u64, Link, Arc<Notify>), Failure> {
+    async fn link(&self, deadline: Instant) -> Result<(u64, Link, CancellationToken), Failure> {
         let at_once = self.state.borrow().clone();
         match at_once {
             State::Up { number, link, lost } => return Ok((number, link, lost)),
@@ -186,28 +187,11 @@ impl Shared {
         let settled = states.wait_for(|state| !matches!(state, State::Connecting));
         match timeout_at(deadline, settled).await {
             Ok(Ok(state)) => match &*state {
-                State::Up { number, link, lost } => Ok((*number, link.clone(), Arc::clone(lost))),
+                State::Up { number, link, lost } => Ok((*number, link.clone(), lost.clone())),
                 State::Down | State::Connecting => Err(Failure::Down),
             },
             Ok(Err(_)) | Err(_) => Err(Failure::TimedOut),
         }
-    }
-
-    /// Waits until connection `number` is given up and has had time for its last replies. The driver may take a command
-    /// in the moment in which it sees the connection end, and then neither sends it nor says so.
-    async fn gone(&self, number: u64) {
-        let mut states = self.state.subscribe();
-        let given_up = states.wait_for(|state| match state {
-            State::Up { number: now, .. } => *now != number,
-            State::Connecting => true,
-            // It may answer again.
-            State::Down => false,
-        });
-        if given_up.await.is_err() {
-            // Nobody keeps connections any more; the deadline ends the command.
-            std::future::pending::<()>().await;
-        }
-        sleep(LAST_REPLIES).await;
     }
 
     /// Waits until connection `number` is not the current one.
@@ -251,7 +235,7 @@ impl Shared {
     fn up(&self, number: u64, connected: &Connected) {
         self.failures.store(0, Ordering::Relaxed);
         self.metrics.store_available(true);
-        let (link, lost) = (connected.link.clone(), Arc::clone(&connected.lost));
+        let (link, lost) = (connected.link.clone(), connected.lost.clone());
         self.state.send_replace(State::Up { number, link, lost });
     }
 
@@ -270,6 +254,13 @@ impl Shared {
     }
 }
 
+/// Waits until a connection is lost and has had time for its last replies. The driver may take a command in the moment in
+/// which it sees the connection end, and then neither sends it nor says so.
+async fn last_replies(lost: &CancellationToken) {
+    lost.cancelled().await;
+    sleep(LAST_REPLIES).await;
+}
+
 /// The keeper's work, until it is aborted.
 async fn keep(shared: Arc<Shared>, connector: Connector, mut next: Option<Connected>) {
     for number in 1.. {
@@ -280,14 +271,15 @@ async fn keep(shared: Arc<Shared>, connector: Connector, mut next: Option<Connec
         shared.up(number, &current);
         tracing::debug!(node = %current.node, "Redis answers");
         tokio::select! {
-            () = current.lost.notified() => {
+            () = current.lost.cancelled() => {
                 tracing::info!(node = %current.node, "the connection to Redis is gone; connecting anew");
                 shared.connecting();
             }
             () = shared.suspect.notified() => {
                 // Down already. A connection that still answers a ping is kept.
-                if let Ok(Ok(())) = timeout(shared.timeout, ping(&mut current.link)).await {
-                    next = Some(current);
+                match timeout(shared.timeout, ping(&mut current.link)).await {
+                    Ok(Ok(())) => next = Some(current),
+                    _ => current.lost.cancel(),
                 }
             }
         }
