@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod queue;
 mod record;
 mod settings;
+mod strangers;
 mod trail;
 mod verify;
 mod writer;
@@ -24,7 +25,7 @@ mod disk_tests;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::chain::Keys;
 pub use self::file::OpenError;
@@ -128,13 +129,11 @@ impl Audit {
         }
     }
 
-    /// So many requests of nobody who is known were refused for this reason. One record for all of them, so that whoever
-    /// can connect cannot fill the disk: whoever calls this does so seldom.
-    pub fn refusals(&self, rpc: &'static str, why: &'static str, count: u64) {
-        if let Some(open) = &self.0
-            && count > 0
-        {
-            open.put(What::Refusals { rpc, why, count });
+    /// Nobody who is known asked for this and was refused. Of those there may be any number: the first is told at once,
+    /// the others as one number a minute.
+    pub fn refused(&self, rpc: &'static str, why: &'static str) {
+        if let Some(open) = &self.0 {
+            open.add_up(rpc, Some(why));
         }
     }
 
@@ -150,6 +149,9 @@ impl Audit {
     /// Ends the chain of this process: what is queued is written, then "stop". Says whether all of it was.
     pub async fn stop(&self, within: Duration) -> bool {
         let Some(open) = &self.0 else { return true };
+        for ((rpc, why), count) in open.queue.strangers.rest() {
+            open.put(What::Refusals { rpc, why, count });
+        }
         open.put(What::Event { name: "stop", details: Vec::new() });
         open.queue.close();
         tokio::time::timeout(within, open.queue.ended()).await.is_ok_and(|whole| whole)
@@ -165,6 +167,13 @@ impl Open {
         let record = Record { at: self.clock.now(), what };
         if !self.queue.put(Entry { record, written: None }) {
             self.metrics.audit_lost(1);
+        }
+    }
+
+    /// One more call of nobody, for which there is no record of its own.
+    fn add_up(&self, rpc: &'static str, why: Option<&'static str>) {
+        if self.queue.strangers.add((rpc, why), Instant::now()) {
+            self.put(What::Refusals { rpc, why, count: 1 });
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::record::Record;
+use super::strangers::Strangers;
 use crate::metrics::Metrics;
 
 /// Records that may wait; with what they note, some 600 bytes each.
@@ -53,6 +54,8 @@ pub(super) struct Queue {
     broken: AtomicBool,
     problem: Mutex<Option<String>>,
     ended: watch::Sender<Option<bool>>,
+    /// What no record was put in for.
+    pub(super) strangers: Strangers,
     metrics: Metrics,
 }
 
@@ -74,6 +77,7 @@ impl Queue {
             broken: AtomicBool::new(false),
             problem: Mutex::new(None),
             ended: watch::Sender::new(None),
+            strangers: Strangers::new(Instant::now()),
             metrics,
         }
     }

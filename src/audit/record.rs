@@ -48,8 +48,9 @@ pub(super) enum What {
     Decision { rpc: Arc<Rpc> },
     /// Something was done, or tried, at ACS or in the store.
     Effect { rpc: Option<Arc<Rpc>>, name: &'static str, outcome: &'static str, count: u32, on: Vec<Subject> },
-    /// Requests of nobody who is known were refused for one reason, so many since the last such record.
-    Refusals { rpc: &'static str, why: &'static str, count: u64 },
+    /// Requests of nobody who is known ended for one reason, so many since the last such record. Without a reason nobody
+    /// decided.
+    Refusals { rpc: &'static str, why: Option<&'static str>, count: u64 },
     /// Something happened to the process or its rules.
     Event { name: &'static str, details: Vec<(&'static str, String)> },
 }
@@ -147,7 +148,7 @@ impl Record {
             What::Refusals { rpc, why, count } => {
                 begin(self.at, "refusals", to);
                 member("rpc", rpc, to);
-                decision(Some(Decision::Refused(why)), to);
+                decision(why.map(Decision::Refused), to);
                 let _ = write!(to, ",\"count\":{count}");
             }
             What::Event { name, details } => {

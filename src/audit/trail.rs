@@ -4,7 +4,7 @@
 //! addresses are hashed here, at once, so that none is ever kept. With auditing off a trail is empty and costs nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::chain::Keys;
 use super::few::Few;
@@ -13,6 +13,9 @@ use super::{Audit, Open, Unrecorded};
 
 /// Subjects of one record: a chat thread takes 200 participants, an SMS 100 recipients.
 const MOST_SUBJECTS: usize = 256;
+
+/// What a call of nobody asked for, where calls are added up.
+const ANY: &str = "grpc/any";
 
 /// The kinds of those a call can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,14 +211,18 @@ impl Trail {
     /// The call ended. `refused` says why it was, if nobody knows whose it is.
     pub fn ended(&self, caller: Option<&str>, refused: Option<&'static str>, outcome: Outcome) {
         let Some((open, rpc)) = &self.0 else { return };
-        rpc.with_noted(|noted| {
+        let is_known = rpc.with_noted(|noted| {
             if let Some(caller) = caller {
                 noted.caller.get_or_insert_with(|| caller.into());
             }
             if let Some(why) = refused {
                 noted.decision.get_or_insert(Decision::Refused(why));
             }
+            noted.caller.is_some()
         });
+        if !is_known && !open.queue.strangers.may_have_a_record(Instant::now()) {
+            return open.add_up(ANY, refused);
+        }
         let Outcome { code, reason, took } = outcome;
         open.put(What::Call { rpc: Arc::clone(rpc), code, reason, took });
     }

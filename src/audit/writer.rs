@@ -24,6 +24,8 @@ const LINGER: Duration = Duration::from_millis(20);
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How long after a failure the next attempt is made. Tests fill hundreds of disks.
 const RETRY_EVERY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 250 });
+/// How often what is added up is looked at when nothing else comes.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often the last number and hash are told to the log, when there is something new.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// What is written at a time.
@@ -170,7 +172,7 @@ impl<M: Medium> Writer<M> {
             let patience = if !self.waiting.is_empty() || self.tape.is_none() || self.unsynced {
                 RETRY_EVERY
             } else {
-                TELL_EVERY
+                LOOK_EVERY
             };
             let turn = self.turn(patience, linger);
             if turn.closed {
@@ -192,6 +194,9 @@ impl<M: Medium> Writer<M> {
     pub(super) fn turn(&mut self, patience: Duration, linger: Duration) -> Turn {
         let taken = self.queue.take(&mut self.waiting, patience, linger);
         self.lost = self.lost.saturating_add(taken.lost);
+        for ((rpc, why), count) in self.queue.strangers.due(Instant::now()) {
+            self.keep_record(What::Refusals { rpc, why, count });
+        }
         let written = self.write();
         let failed = written.is_err();
         self.settle(written);

@@ -1,13 +1,10 @@
 //! What the audit hears of the intake: who posted, what was decided, and what became of the events.
 //!
 //! Somebody who is known leaves a record for each request, which with `audit.fail_closed` is on disk before an event takes
-//! effect. Of strangers there may be any number: the first that is refused for a reason is told at once, those after it as
-//! one number a minute, so that nobody from the network can fill the disk. No number, address, id or text of an event gets
-//! here but to be hashed. Used by `server`.
+//! effect. Of strangers there may be any number; the audit adds them up. No number, address, id or text of an event gets here
+//! but to be hashed. Used by `server`.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -16,68 +13,20 @@ use crate::messaging::{Event, EventKind, Happened};
 
 /// What a request to the intake is called where a call has its method.
 const RPC: &str = "webhook/events";
-/// For so long refusals of strangers for one reason are added up.
-const ADD_UP_FOR: Duration = Duration::from_secs(60);
-/// How often it is looked whether that time is over.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The account of one listener.
 pub(super) struct Account {
     audit: Audit,
-    /// By reason. There are as many as this code has words for them.
-    strangers: Mutex<BTreeMap<&'static str, Refused>>,
-}
-
-/// Refusals for one reason.
-struct Refused {
-    told: Instant,
-    since: u64,
 }
 
 impl Account {
-    pub(super) fn new(audit: Audit) -> Self {
-        Self { audit, strangers: Mutex::default() }
+    pub(super) const fn new(audit: Audit) -> Self {
+        Self { audit }
     }
 
     /// Somebody who is not known was refused.
     pub(super) fn refused(&self, why: &'static str) {
-        if !self.audit.is_on() {
-            return;
-        }
-        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(refused) = strangers.get_mut(why) {
-            refused.since = refused.since.saturating_add(1);
-        } else {
-            strangers.insert(why, Refused { told: Instant::now(), since: 0 });
-            self.audit.refusals(RPC, why, 1);
-        }
-    }
-
-    /// Tells what has been added up for long enough, again and again.
-    pub(super) async fn tell_in_time(&self) {
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            self.tell(ADD_UP_FOR);
-        }
-    }
-
-    /// Tells what is not told yet; for the end.
-    pub(super) fn tell_the_rest(&self) {
-        self.tell(Duration::ZERO);
-    }
-
-    fn tell(&self, after: Duration) {
-        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        strangers.retain(|why, refused| {
-            if refused.told.elapsed() < after {
-                return true;
-            }
-            self.audit.refusals(RPC, why, refused.since);
-            // After a quiet minute the next one is told at once again.
-            let goes_on = refused.since > 0;
-            *refused = Refused { told: Instant::now(), since: 0 };
-            goes_on
-        });
+        self.audit.refused(RPC, why);
     }
 
     /// Somebody who is known posts something.

@@ -167,41 +167,6 @@ async fn a_flood_of_strangers_leaves_few_records_and_every_one_is_counted() {
     assert!(of_kind(&records, "call").is_empty() && !text.to_lowercase().contains("canary"), "{text}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn strangers_are_told_of_once_a_minute_for_each_reason() {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("audit.log");
-    let settings = audit::Settings::to_file(file.to_string_lossy(), Secret::new(KEY));
-    let audit = Audit::open(&settings, Arc::new(ManualClock::at(NOW)), Metrics::new()).unwrap();
-    let account = Account::new(audit.clone());
-    let minutes = 30;
-    {
-        let mut telling = Box::pin(account.tell_in_time());
-        for _ in 0..minutes * 60 {
-            for _ in 0..5 {
-                account.refused("wrong_secret");
-            }
-            tokio::select! {
-                () = &mut telling => {}
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            }
-        }
-        // After a quiet time the first one is told at once again.
-        tokio::select! {
-            () = &mut telling => {}
-            () = tokio::time::sleep(Duration::from_secs(200)) => {}
-        }
-        account.refused("wrong_secret");
-    }
-    // The writer is a thread, to which a clock that jumps means nothing.
-    tokio::time::resume();
-    assert!(audit.stop(Duration::from_secs(20)).await);
-    let (records, text) = read(&file);
-    let (count, told) = refused(&records, "wrong_secret");
-    assert_eq!(count, minutes * 60 * 5 + 1, "{text}");
-    assert!((28..=33).contains(&told), "{told} records in {minutes} minutes");
-}
-
 #[tokio::test]
 async fn with_fail_closed_an_event_takes_no_effect_before_it_is_on_record() {
     let audited = Audited::start(true).await;

@@ -243,9 +243,5 @@ pub async fn serve(
     let callers = Callers::new(settings, Arc::clone(&clock), metrics.clone());
     let account = Account::new(audit);
     let intake = Arc::new(Intake { messaging, callers, account, clock, metrics, at_work });
-    tokio::select! {
-        () = server::run(listener, Arc::clone(&intake), shutdown) => {}
-        () = intake.account.tell_in_time() => {}
-    }
-    intake.account.tell_the_rest();
+    server::run(listener, intake, shutdown).await;
 }

@@ -306,6 +306,28 @@ async fn a_caller_nobody_knows_is_recorded_as_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_refused_calls_is_counted_whole_in_few_records() {
+    let folder = TempDir::new().unwrap();
+    let audit = strict(folder.path());
+    let gate = Arc::new(acs_broker::auth::Gate::shut());
+    let rig = Rig::start(Wish { audit: audit.clone(), gate, ..Wish::default() }).await;
+    let began = std::time::Instant::now();
+    for _ in 0..1_500 {
+        rig.tokens().issue_token(chat(USER)).await.unwrap_err();
+    }
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+    assert!(audit.stop(Duration::from_secs(20)).await);
+    let all = records(&folder.path().join("audit.log"));
+    let own = all.iter().filter(|record| record["kind"] == "call").count();
+    assert!((200..=300 + seconds).contains(&own), "{own} after {seconds} s");
+    let added = all.iter().filter(|record| record["kind"] == "refusals").map(|record| {
+        assert_eq!((&record["rpc"], &record["why"]), (&"grpc/any".into(), &"CALLER_UNAUTHENTICATED".into()));
+        usize::try_from(record["count"].as_u64().unwrap()).unwrap()
+    });
+    assert_eq!(own + added.sum::<usize>(), 1_500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_its_file_a_strict_broker_does_nothing_and_goes_on_once_it_is_back() {
     let folder = TempDir::new().unwrap();
     let (here, away) = (folder.path().join("here"), folder.path().join("away"));
