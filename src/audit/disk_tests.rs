@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::tests::*;
@@ -224,5 +225,80 @@ async fn whole_lines_at_the_end_that_are_no_records_break_the_chain() {
         std::fs::write(&path, [&whole, more.as_bytes()].concat()).unwrap();
         let report = verify(folder.path());
         assert_eq!((report.broken.is_some(), report.torn_bytes), (broken, torn), "{more:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_just_begun_on_a_full_disk_is_torn_and_not_broken_at_any_time() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("audit.log");
+    let mut expected = 0;
+    // An attempt for each: it leaves some bytes of the first line, and then the next finds them.
+    for room in [0, 1, 5, 60, 1, 200] {
+        assert!(
+            Audit::open_on(Small::of(room), &settings(folder.path()), clock(), Metrics::new()).is_err()
+        );
+        let length = std::fs::metadata(&path).unwrap().len();
+        expected += room;
+        assert_eq!(length, expected);
+        let report = verify(folder.path());
+        assert_eq!((report.broken, report.records, report.torn_bytes), (None, 0, length));
+        let head: Head = format!("1:{}", "0".repeat(64)).parse().unwrap();
+        let cut = Verifier::new([&Secret::new(KEY)]).verify(std::slice::from_ref(&path), Some(&head));
+        assert!(cut.unwrap().broken.unwrap().what.contains("the end was cut off"));
+    }
+    written(folder.path(), 1).await;
+    let report = verify(folder.path());
+    assert_eq!((report.broken, report.torn_bytes, report.stopped), (None, 0, true));
+}
+
+#[tokio::test]
+async fn several_torn_lines_at_the_end_are_what_a_full_disk_leaves() {
+    let folder = TempDir::new().unwrap();
+    let (audit, room, _) = on_a_full_disk(folder.path()).await;
+    let path = folder.path().join("audit.log");
+    let whole = verify(folder.path()).records;
+    let mut length = std::fs::metadata(&path).unwrap().len();
+    for more in [40, 25, 1, 33] {
+        room.0.store(more, Ordering::SeqCst);
+        length += more;
+        until("another attempt was made", || std::fs::metadata(&path).unwrap().len() == length).await;
+    }
+    let report = verify(folder.path());
+    assert_eq!((report.broken, report.records, report.torn_bytes), (None, whole, 99));
+    room.0.store(1_000_000, Ordering::SeqCst);
+    until("it is written again", || audit.problem().is_none()).await;
+    stop(audit).await;
+    assert_eq!(verify(folder.path()).broken, None);
+}
+
+#[tokio::test]
+async fn what_is_no_beginning_of_a_record_is_not_taken_for_a_torn_one() {
+    let folder = TempDir::new().unwrap();
+    let path = written(folder.path(), 1).await;
+    let line = lines_of(&path).remove(0).to_string();
+    let changed = line.replace("\"kind\":\"file\"", "\"kind\":\"file");
+    for content in ["somebody else's", "{\"sea\"", "\n", "{\"seq\":1}", &line.replace("hash", "hush"), &changed] {
+        std::fs::write(&path, content).unwrap();
+        assert!(verify(folder.path()).broken.is_some(), "{content}");
+    }
+}
+
+/// A step of the fuzz target for files, and a look at what it left.
+fn a_step() -> impl Strategy<Value = Vec<u8>> {
+    let bare = proptest::sample::select(b"oosckR".to_vec()).prop_map(|step| vec![step]);
+    let counted = proptest::sample::select(b"wrrt".to_vec());
+    let counted = (counted, prop_oneof![0u8..40, any::<u8>()]).prop_map(|(step, count)| vec![step, count]);
+    prop_oneof![bare, counted].prop_map(|step| [step.as_slice(), b"v"].concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_crashes_full_disks_and_new_keys_leave_is_whole_or_torn_at_any_time(
+        size in any::<u8>(), steps in proptest::collection::vec(a_step(), 1..24),
+    ) {
+        fuzzing::files(&[vec![size], steps.concat()].concat());
     }
 }
