@@ -1,7 +1,7 @@
 //! What a failing disk does to records of calls that wait for it, to numbers and to what two crashes left, on real files.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -301,4 +301,76 @@ proptest! {
     ) {
         fuzzing::files(&[vec![size], steps.concat()].concat());
     }
+}
+
+/// A disk that remembers how much it was given and not asked to keep.
+#[derive(Clone)]
+struct Noted {
+    small: Small,
+    unsynced: Arc<AtomicU64>,
+    most: Arc<AtomicU64>,
+}
+
+impl Noted {
+    fn of(room: u64) -> Self {
+        Self { small: Small::of(room), unsynced: Arc::default(), most: Arc::default() }
+    }
+}
+
+impl Medium for Noted {
+    fn append(&mut self, file: &std::fs::File, bytes: &[u8]) -> std::io::Result<()> {
+        let length = bytes.len() as u64;
+        self.most.fetch_max(self.unsynced.fetch_add(length, Ordering::SeqCst) + length, Ordering::SeqCst);
+        self.small.append(file, bytes)
+    }
+
+    fn sync(&mut self, file: &std::fs::File) -> std::io::Result<()> {
+        self.unsynced.store(0, Ordering::SeqCst);
+        self.small.sync(file)
+    }
+}
+
+/// A writer that writes when it is told to.
+fn by_hand(medium: Noted, settings: &Settings) -> (Writer<Noted>, Arc<Queue>) {
+    let queue = Arc::new(Queue::new(Metrics::new()));
+    let keys = Keys::new(&settings.key);
+    let writer = Writer::open(medium, settings, keys, Arc::clone(&queue), clock(), Metrics::new());
+    (writer.unwrap(), queue)
+}
+
+fn an_entry(written: Option<tokio::sync::oneshot::Sender<()>>) -> Entry {
+    let what = What::Event { name: "fuller", details: vec![("with", "x".repeat(800))] };
+    Entry { record: Record { at: clock().now(), what }, written }
+}
+
+#[test]
+fn a_batch_is_made_durable_before_a_power_cut_could_take_more_of_it_than_is_looked_through() {
+    let folder = TempDir::new().unwrap();
+    let disk = Noted::of(u64::MAX);
+    let (mut writer, queue) = by_hand(disk.clone(), &settings(folder.path()));
+    for _ in 0..queue::CAPACITY {
+        assert!(queue.put(an_entry(None)));
+    }
+    assert!(!writer.turn(Duration::ZERO, Duration::ZERO).failed);
+    let length = std::fs::metadata(folder.path().join("audit.log")).unwrap().len();
+    assert!(length > 8 * file::TAIL_BYTES, "{length} bytes were written at once");
+    let most = disk.most.load(Ordering::SeqCst);
+    assert!(most < file::TAIL_BYTES, "{most} bytes were at risk");
+}
+
+#[test]
+fn nobody_is_told_of_a_record_that_is_written_and_not_durable() {
+    let folder = TempDir::new().unwrap();
+    let disk = Noted::of(u64::MAX);
+    let (mut writer, queue) = by_hand(disk.clone(), &settings(folder.path()));
+    let (written, mut is_written) = tokio::sync::oneshot::channel();
+    assert!(queue.put(an_entry(Some(written))));
+    for _ in 0..1000 {
+        assert!(queue.put(an_entry(None)));
+    }
+    // The first chunk fits, and the disk is full in the next.
+    disk.small.0.store(400_000, Ordering::SeqCst);
+    assert!(writer.turn(Duration::ZERO, Duration::ZERO).failed);
+    assert!(disk.unsynced.load(Ordering::SeqCst) > 0, "nothing was made durable");
+    assert_eq!(is_written.try_recv(), Err(tokio::sync::oneshot::error::TryRecvError::Closed));
 }

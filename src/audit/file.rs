@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use super::chain::{Hash, PREFIX, Read, torn_hash};
 use super::record::Torn;
 
-/// How far before its end the last whole line of a file is looked for. A line has some 12 KiB at the most, and what a
-/// crash leaves behind it is a part of one write.
-const TAIL_BYTES: u64 = 1_048_576;
+/// How far before its end the last whole line of a file is looked for, and the first behind its beginning. A crash or a
+/// full disk leaves a part of one line there, and of each attempt to close it a part of one again, which is followed by
+/// a whole one as soon as the disk has room for a block. A power cut may leave anything of what was not made durable;
+/// `writer` bounds that.
+pub(super) const TAIL_BYTES: u64 = 1_048_576;
 
 /// Why the audit cannot be opened. Each text says what to change.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,10 @@ use super::chain::{hex, push_hex};
 use super::trail::{Noted, Rpc};
 use crate::clock::Timestamp;
 
+/// No record is longer, with its number and its hash. What callers choose is bounded where they are listened to: request
+/// ids have 128 bytes, names of callers 64.
+pub(super) const LONGEST_LINE: usize = 32_768;
+
 /// Somebody or something that is concerned, as a kind and a keyed hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Subject {

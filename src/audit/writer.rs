@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::chain::{Hash, Keys, Place, hex};
-use super::file::{Head, OpenError, Tape, newest_full, sync_folder};
+use super::file::{Head, OpenError, TAIL_BYTES, Tape, newest_full, sync_folder};
 use super::queue::{CAPACITY, Entry, Queue};
-use super::record::{FileHead, Record, Torn, What, write_recovered};
+use super::record::{FileHead, LONGEST_LINE, Record, Torn, What, write_recovered};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -28,6 +28,10 @@ const RETRY_EVERY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// What is written at a time.
 const CHUNK_BYTES: usize = 262_144;
+/// What is written before it is made durable, whether anybody waits for it or not. Of what is not, a power cut may leave
+/// anything, and all of that must fit into what is looked through for the last whole line.
+const UNSYNCED_BYTES: u64 = 524_288;
+const _: () = assert!(UNSYNCED_BYTES + (CHUNK_BYTES + LONGEST_LINE) as u64 <= TAIL_BYTES);
 
 /// The event that says how many records nobody will see.
 const RECORDS_LOST: &str = "records_lost";
@@ -87,7 +91,8 @@ pub(super) struct Writer<M> {
     /// Records nobody will see, not told yet.
     lost: u64,
     text: String,
-    unsynced: bool,
+    /// Bytes that were written and not made durable.
+    unsynced: u64,
     synced_at: Instant,
     told: (u64, Instant),
 }
@@ -136,7 +141,7 @@ impl<M: Medium> Writer<M> {
             waiting: Vec::new(),
             lost: 0,
             text: String::new(),
-            unsynced: false,
+            unsynced: 0,
             synced_at: now,
             told: (0, now),
         };
@@ -167,7 +172,7 @@ impl<M: Medium> Writer<M> {
     pub(super) fn run(mut self) {
         let linger = if self.fail_closed { Duration::ZERO } else { LINGER };
         loop {
-            let patience = if !self.waiting.is_empty() || self.tape.is_none() || self.unsynced {
+            let patience = if !self.waiting.is_empty() || self.tape.is_none() || self.unsynced > 0 {
                 RETRY_EVERY
             } else {
                 TELL_EVERY
@@ -364,10 +369,14 @@ impl<M: Medium> Writer<M> {
         let Some(mut tape) = self.tape.take() else { return Err(io::ErrorKind::NotConnected.into()) };
         if tape.length >= self.max_bytes {
             tape = tape.rotate(self.part, self.keep)?;
+            // Rotating makes the full file durable.
+            self.unsynced = 0;
             self.begin(tape, None, None, false)?;
             self.tell(true);
             let Some(begun) = self.tape.take() else { return Err(io::ErrorKind::NotConnected.into()) };
             tape = begun;
+        } else if self.unsynced >= UNSYNCED_BYTES {
+            self.sync(&tape)?;
         }
         self.text.clear();
         let mut place = self.place.clone();
@@ -383,7 +392,7 @@ impl<M: Medium> Writer<M> {
                 break;
             }
         }
-        self.unsynced = true;
+        self.unsynced = self.unsynced.saturating_add(self.text.len() as u64);
         self.medium.append(&tape.file, self.text.as_bytes())?;
         tape.length = tape.length.saturating_add(self.text.len() as u64);
         self.place = place;
@@ -396,14 +405,20 @@ impl<M: Medium> Writer<M> {
     /// Makes what is written durable, if one of the first `done` records is waited for or if it is time.
     fn sync_if_due(&mut self, done: usize) -> io::Result<()> {
         let is_waited_for = self.waiting.iter().take(done).any(|entry| entry.written.is_some());
-        if !self.unsynced || !(is_waited_for || self.synced_at.elapsed() >= SYNC_EVERY) {
+        if self.unsynced == 0 || !(is_waited_for || self.synced_at.elapsed() >= SYNC_EVERY) {
             return Ok(());
         }
-        if let Some(tape) = &self.tape {
-            self.medium.sync(&tape.file)?;
-            self.unsynced = false;
-            self.synced_at = Instant::now();
-        }
+        // After a failure there is no file any more, and whoever waits must not hear that it is durable.
+        let Some(tape) = self.tape.take() else { return Err(io::ErrorKind::NotConnected.into()) };
+        let synced = self.sync(&tape);
+        self.tape = Some(tape);
+        synced
+    }
+
+    fn sync(&mut self, tape: &Tape) -> io::Result<()> {
+        self.medium.sync(&tape.file)?;
+        self.unsynced = 0;
+        self.synced_at = Instant::now();
         Ok(())
     }
 
