@@ -209,7 +209,9 @@ async fn a_file_in_the_place_of_a_full_one_is_not_overwritten() {
     let there = folder.path().join("audit.log.000001");
     std::fs::write(&there, "somebody else's").unwrap();
     let small = Settings { max_bytes: 300, ..settings(folder.path()) };
-    assert!(Audit::open(&small, clock(), Metrics::new()).is_err());
+    let said = Audit::open(&small, clock(), Metrics::new()).err().unwrap().to_string();
+    assert!(said.contains("full audit.file") && said.contains(".000001"), "{said}");
+    assert!(said.contains("move that away"), "{said}");
     assert_eq!(std::fs::read_to_string(&there).unwrap(), "somebody else's");
     std::fs::rename(&there, folder.path().join("elsewhere")).unwrap();
     stop(Audit::open(&small, clock(), Metrics::new()).unwrap()).await;
@@ -373,4 +375,56 @@ fn nobody_is_told_of_a_record_that_is_written_and_not_durable() {
     assert!(writer.turn(Duration::ZERO, Duration::ZERO).failed);
     assert!(disk.unsynced.load(Ordering::SeqCst) > 0, "nothing was made durable");
     assert_eq!(is_written.try_recv(), Err(tokio::sync::oneshot::error::TryRecvError::Closed));
+}
+
+#[tokio::test]
+async fn what_stands_in_the_place_of_a_full_file_is_named_until_it_is_moved_away() {
+    let folder = TempDir::new().unwrap();
+    let there = folder.path().join("audit.log.000001");
+    std::fs::create_dir(&there).unwrap();
+    let small = Settings { max_bytes: 900, ..settings(folder.path()) };
+    let audit = Audit::open(&small, clock(), Metrics::new()).unwrap();
+    for number in 0..10 {
+        audit.event("reload", &[("number", &number.to_string())]);
+    }
+    until("it cannot go on", || audit.problem().is_some()).await;
+    let said = audit.problem().unwrap();
+    assert!(said.contains("full audit.file") && said.contains(".000001"), "{said}");
+    assert!(said.contains("move that away"), "{said}");
+    std::fs::remove_dir(&there).unwrap();
+    until("it goes on", || audit.problem().is_none()).await;
+    stop(audit).await;
+    let report = verify(folder.path());
+    assert_eq!((report.broken, report.lost), (None, 0));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_that_leads_nowhere_is_not_overwritten_by_a_full_file() {
+    let folder = TempDir::new().unwrap();
+    written(folder.path(), 3).await;
+    let there = folder.path().join("audit.log.000001");
+    std::os::unix::fs::symlink("nowhere", &there).unwrap();
+    let small = Settings { max_bytes: 300, ..settings(folder.path()) };
+    let refused = Audit::open(&small, clock(), Metrics::new()).err();
+    assert!(matches!(refused, Some(OpenError::Taken { part: 1 })), "{refused:?}");
+    assert_eq!(std::fs::read_link(&there).unwrap().to_str(), Some("nowhere"));
+}
+
+#[tokio::test]
+async fn what_a_new_file_cannot_continue_is_named() {
+    let folder = TempDir::new().unwrap();
+    let there = folder.path().join("audit.log.000007");
+    std::fs::write(&there, "somebody else's").unwrap();
+    let said = Audit::open(&settings(folder.path()), clock(), Metrics::new()).err().unwrap().to_string();
+    assert!(said.contains("newest full one") && said.contains(".000007"), "{said}");
+    std::fs::remove_file(&there).unwrap();
+    // A folder is no full file: nothing is to be continued from it, and the older ones beyond `keep` go past it.
+    std::fs::create_dir(folder.path().join("audit.log.000000")).unwrap();
+    let small = Settings { max_bytes: 300, keep: 1, ..settings(folder.path()) };
+    for _ in 0..3 {
+        stop(Audit::open(&small, clock(), Metrics::new()).unwrap()).await;
+    }
+    let full = files(folder.path()).iter().filter(|path| path.is_file()).count();
+    assert_eq!(full, 2, "one that is written to, and one that is kept");
 }

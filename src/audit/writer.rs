@@ -157,8 +157,8 @@ impl<M: Medium> Writer<M> {
         }
         let details = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("after", after.to_owned())];
         writer.keep_record(What::Event { name: "start", details });
-        writer.begin(tape, head, torn, content.open_line).map_err(writing)?;
-        writer.flush().map_err(writing)?;
+        writer.begin(tape, head, torn, content.open_line)?;
+        writer.flush()?;
         writer.tell(true);
         Ok(writer)
     }
@@ -264,7 +264,7 @@ impl<M: Medium> Writer<M> {
         if self.tape.is_none() {
             self.reopen()?;
         }
-        self.flush().map_err(writing)
+        self.flush()
     }
 
     /// Opens the file after a failure. What it holds says which of the unsure lines are there.
@@ -282,7 +282,7 @@ impl<M: Medium> Writer<M> {
             head = Some(found);
         }
         self.unsure.clear();
-        self.begin(tape, head, torn, content.open_line).map_err(writing)
+        self.begin(tape, head, torn, content.open_line)
     }
 
     /// Writes what a file needs before its records: its first line, and a line that closes what a crash left.
@@ -292,7 +292,7 @@ impl<M: Medium> Writer<M> {
         head: Option<Head>,
         torn: Option<Torn>,
         open_line: bool,
-    ) -> io::Result<()> {
+    ) -> Result<(), OpenError> {
         let mut tape = tape;
         let key = self.keys.name();
         let mut text = String::new();
@@ -319,9 +319,9 @@ impl<M: Medium> Writer<M> {
         }
         if !text.is_empty() {
             self.unsure = vec![(place.seq.saturating_sub(1), place.before, 0)];
-            self.medium.append(&tape.file, text.as_bytes())?;
-            self.medium.sync(&tape.file)?;
-            sync_folder(&self.path)?;
+            self.medium.append(&tape.file, text.as_bytes()).map_err(writing)?;
+            self.medium.sync(&tape.file).map_err(writing)?;
+            sync_folder(&self.path).map_err(writing)?;
             tape.length = tape.length.saturating_add(text.len() as u64);
             self.unsure.clear();
             self.place = place;
@@ -333,7 +333,7 @@ impl<M: Medium> Writer<M> {
     }
 
     /// Writes everything that waits to the open file.
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self) -> Result<(), OpenError> {
         if self.lost > 0 {
             let details = vec![("count", self.lost.to_string())];
             self.keep_record(What::Event { name: RECORDS_LOST, details });
@@ -361,22 +361,22 @@ impl<M: Medium> Writer<M> {
         for (_, _, completes) in &mut self.unsure {
             *completes = completes.saturating_sub(done);
         }
-        written.and(synced)
+        written.and(synced.map_err(writing))
     }
 
     /// Writes as many records as a chunk holds; says how many.
-    fn chunk(&mut self, from: usize) -> io::Result<usize> {
-        let Some(mut tape) = self.tape.take() else { return Err(io::ErrorKind::NotConnected.into()) };
+    fn chunk(&mut self, from: usize) -> Result<usize, OpenError> {
+        let closed = || writing(io::ErrorKind::NotConnected.into());
+        let mut tape = self.tape.take().ok_or_else(closed)?;
         if tape.length >= self.max_bytes {
             tape = tape.rotate(self.part, self.keep)?;
             // Rotating makes the full file durable.
             self.unsynced = 0;
             self.begin(tape, None, None, false)?;
             self.tell(true);
-            let Some(begun) = self.tape.take() else { return Err(io::ErrorKind::NotConnected.into()) };
-            tape = begun;
+            tape = self.tape.take().ok_or_else(closed)?;
         } else if self.unsynced >= UNSYNCED_BYTES {
-            self.sync(&tape)?;
+            self.sync(&tape).map_err(writing)?;
         }
         self.text.clear();
         let mut place = self.place.clone();
@@ -393,7 +393,7 @@ impl<M: Medium> Writer<M> {
             }
         }
         self.unsynced = self.unsynced.saturating_add(self.text.len() as u64);
-        self.medium.append(&tape.file, self.text.as_bytes())?;
+        self.medium.append(&tape.file, self.text.as_bytes()).map_err(writing)?;
         tape.length = tape.length.saturating_add(self.text.len() as u64);
         self.place = place;
         self.unsure.clear();
