@@ -12,7 +12,7 @@ use super::record::{Decision, Subject, What, member};
 use super::{Audit, Open, Unrecorded};
 
 /// Subjects of one record: a chat thread takes 200 participants, an SMS 100 recipients.
-const MOST_SUBJECTS: usize = 256;
+pub(super) const MOST_SUBJECTS: usize = 256;
 
 /// The kinds of those a call can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +201,8 @@ impl Trail {
     pub fn did(&self, name: &'static str, count: u32, on: &[(Whom, &str)]) {
         if let Some((open, rpc)) = &self.0 {
             let on = on.iter().map(|(whom, value)| open.subject(*whom, value)).collect();
-            open.put(What::Effect { rpc: Some(Arc::clone(rpc)), name, outcome: "ok", count, on });
+            let (rpc, ids) = (Some(Arc::clone(rpc)), Vec::new());
+            open.put(What::Effect { rpc, name, outcome: "ok", count, on, ids });
         }
     }
 
