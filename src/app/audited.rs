@@ -111,30 +111,28 @@ impl<T: SmsSender> SmsSender for Audited<T> {
     async fn send(&self, batch: &SmsBatch) -> Result<Vec<SmsAnswer>, ChannelError> {
         let result = self.inner.send(batch).await;
         let recipients = || batch.to.iter().map(|recipient| (Whom::Recipient, recipient.to.as_str()));
-        let sender = (Whom::Sender, batch.from.as_str());
-        let record = |name, outcome, on: Vec<(Whom, &str)>| {
-            if on.len() > 1 {
-                self.audit.effect(name, outcome, on.len() - 1, &on);
+        let record = |outcome, whom: &[(Whom, &str)], ids: &[&str]| {
+            if !whom.is_empty() {
+                let on = [&[(Whom::Sender, batch.from.as_str())], whom].concat();
+                self.audit.effect_on_messages("sms_sent", outcome, whom.len(), &on, ids);
             }
         };
         match &result {
             Ok(answers) => {
-                let which = |taken: bool| {
-                    let answered = recipients().zip(answers);
-                    let wanted = answered
-                        .filter(move |(_, answer)| matches!(answer, SmsAnswer::Taken { .. }) == taken);
-                    std::iter::once(sender).chain(wanted.map(|(recipient, _)| recipient)).collect()
-                };
-                record("sms_sent", OK, which(true));
-                record("sms_sent", "refused", which(false));
+                let (mut taken, mut refused, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+                for (recipient, answer) in recipients().zip(answers) {
+                    match answer {
+                        SmsAnswer::Taken { message_id } => {
+                            taken.push(recipient);
+                            ids.push(message_id.as_str());
+                        }
+                        SmsAnswer::Refused { .. } => refused.push(recipient),
+                    }
+                }
+                record(OK, &taken, &ids);
+                record("refused", &refused, &[]);
             }
-            Err(_) => {
-                record(
-                    "sms_sent",
-                    word_of_channel(&result),
-                    std::iter::once(sender).chain(recipients()).collect(),
-                );
-            }
+            Err(_) => record(word_of_channel(&result), &recipients().collect::<Vec<_>>(), &[]),
         }
         result
     }
@@ -173,7 +171,9 @@ impl<T: EmailSender> EmailSender for Audited<T> {
             Ok(MailProgress::Failed(_)) => "refused",
             _ => word_of_channel(&result),
         };
-        self.audit.effect("mail_sent", outcome, on.len() - 1, &on);
+        // ACS calls the mail by the operation that sends it, also one whose answer was lost.
+        let id = operation.to_string();
+        self.audit.effect_on_messages("mail_sent", outcome, on.len() - 1, &on, &[&id]);
         result
     }
 

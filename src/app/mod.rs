@@ -336,10 +336,14 @@ impl App {
             },
             admin_stop.clone(),
         ));
+        let intake = listeners.webhook.map(|listener| {
+            (listener, webhook::Callers::new(&webhook, Arc::clone(&clock), metrics.clone()))
+        });
+        let of_the_intake = intake.as_ref().and_then(|(_, posters)| posters.issuers());
         let watch = tokio::spawn(readiness::watch(
             broker.clone(),
             audit.clone(),
-            issuers,
+            issuers.into_iter().chain(of_the_intake).collect(),
             readiness.clone(),
             health.clone(),
             watching.clone(),
@@ -356,13 +360,11 @@ impl App {
         let follow = tokio::spawn(messages::follow(chat.clone(), watching.clone()));
         let look = tokio::spawn(messages::look_at_the_log(messaging.clone(), watching.clone()));
         // It ends with the calls: a report that is not taken in now is brought again.
-        let taking_in = listeners.webhook.map(|listener| {
+        let taking_in = intake.map(|(listener, posters)| {
             let stop = shutdown.child_token();
             let guard = stop.clone().drop_guard();
             let (messaging, metrics, audit) = (messaging.clone(), metrics.clone(), audit.clone());
-            let serving = async move {
-                webhook::serve(listener, &webhook, messaging, audit, clock, metrics, stop).await;
-            };
+            let serving = webhook::serve(listener, posters, messaging, audit, clock, metrics, stop);
             (guard, tokio::spawn(serving))
         });
         let draining = {

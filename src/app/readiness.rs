@@ -51,7 +51,7 @@ impl Judgement {
 pub(super) async fn watch(
     broker: Broker,
     audit: Audit,
-    issuers: Option<Arc<Verifier>>,
+    issuers: Vec<Arc<Verifier>>,
     readiness: Readiness,
     health: Health,
     shutdown: CancellationToken,
@@ -71,8 +71,8 @@ pub(super) async fn watch(
         }
         readiness.store(problem.as_ref().map(ToString::to_string));
         readiness.audit(audit.problem(), audit.is_fail_closed());
-        let trouble = issuers.as_ref().map(|issuers| issuers.trouble()).unwrap_or_default();
-        readiness.issuers(trouble.into_iter().map(|(code, message)| Reason { code, message }).collect());
+        let trouble = issuers.iter().flat_map(|issuers| issuers.trouble());
+        readiness.issuers(trouble.map(|(code, message)| Reason { code, message }).collect());
         readiness.started();
         health.set_serving(readiness.report().ready);
         told = Some(problem);

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use super::chain::{Hash, PREFIX, Read, torn_hash};
 use super::record::Torn;
 
-/// How far before its end the last whole line of a file is looked for. A line has some 12 KiB at the most, and what a
-/// crash leaves behind it is a part of one write.
-const TAIL_BYTES: u64 = 1_048_576;
+/// How far before its end the last whole line of a file is looked for, and the first behind its beginning. A crash or a
+/// full disk leaves a part of one line there, and of each attempt to close it a part of one again, which is followed by
+/// a whole one as soon as the disk has room for a block. A power cut may leave anything of what was not made durable;
+/// `writer` bounds that.
+pub(super) const TAIL_BYTES: u64 = 1_048_576;
 
 /// Why the audit cannot be opened. Each text says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,35 @@ pub enum OpenError {
         "audit.file holds something other than audit records, or its end is damaged; move it away, or name another file"
     )]
     Foreign,
+    /// Something stands where a full file goes.
+    #[error(
+        "the full audit.file cannot be kept: something stands at its name followed by .{part:06} already; move that away"
+    )]
+    Taken {
+        /// The number of the full file.
+        part: u64,
+    },
+    /// The file is new, and the one that it continues cannot be read.
+    #[error(
+        "audit.file continues the newest full one, its name followed by .{part:06}, which cannot be read ({}); mend that \
+         or move it away", .source.kind()
+    )]
+    FullUnreadable {
+        /// The number of that file.
+        part: u64,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is new, and in the place of the one that it continues is something else.
+    #[error(
+        "audit.file continues the newest full one, its name followed by .{part:06}, which holds something other than \
+         audit records, or its end is damaged; move that away"
+    )]
+    FullForeign {
+        /// The number of that file.
+        part: u64,
+    },
     /// Somebody replaced it while this process wrote to it.
     #[error("audit.file was replaced by another one while it was in use; move that away")]
     Replaced,
@@ -212,18 +243,23 @@ impl Tape {
     }
 
     /// Renames the full file to its number, begins a new one, and removes the oldest beyond `keep`.
-    pub(super) fn rotate(self, part: u64, keep: u32) -> io::Result<Self> {
-        self.file.sync_all()?;
+    pub(super) fn rotate(self, part: u64, keep: u32) -> Result<Self, OpenError> {
+        let at = |error| io_error("written")(error);
+        self.file.sync_all().map_err(at)?;
         let full = numbered(&self.path, part);
-        if full.try_exists()? {
-            return Err(io::Error::from(ErrorKind::AlreadyExists));
+        // A link that leads nowhere is something, too.
+        match std::fs::symlink_metadata(&full) {
+            Ok(_) => return Err(OpenError::Taken { part }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error("renamed once it is full")(error)),
         }
-        std::fs::rename(&self.path, &full)?;
+        std::fs::rename(&self.path, &full).map_err(io_error("renamed once it is full"))?;
         let mut options = OpenOptions::new();
-        let file = for_the_owner(options.read(true).append(true).create_new(true)).open(&self.path)?;
-        lock(&file).map_err(|_| io::Error::from(ErrorKind::WouldBlock))?;
-        sync_folder(&self.path)?;
-        let mut parts = parts(&self.path)?;
+        let file = for_the_owner(options.read(true).append(true).create_new(true)).open(&self.path);
+        let file = file.map_err(io_error("begun anew"))?;
+        lock(&file)?;
+        sync_folder(&self.path).map_err(at)?;
+        let mut parts = parts(&self.path).map_err(at)?;
         while parts.len() > usize::try_from(keep).unwrap_or(usize::MAX) {
             let oldest = numbered(&self.path, parts.remove(0));
             if let Err(error) = std::fs::remove_file(&oldest) {
@@ -238,17 +274,26 @@ impl Tape {
 /// What the newest full file beside `path` holds, if there is one.
 pub(super) fn newest_full(path: &Path) -> Result<Option<Content>, OpenError> {
     let Some(part) = parts(path).map_err(io_error("looked for"))?.pop() else { return Ok(None) };
-    let mut file = File::open(numbered(path, part)).map_err(io_error("read"))?;
-    let length = file.metadata().map_err(io_error("read"))?.len();
-    Content::read(&mut file, length).map(Some)
+    let unreadable = |source| OpenError::FullUnreadable { part, source };
+    let mut file = File::open(numbered(path, part)).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    match Content::read(&mut file, length) {
+        Ok(content) => Ok(Some(content)),
+        Err(OpenError::Io { source, .. }) => Err(unreadable(source)),
+        Err(_) => Err(OpenError::FullForeign { part }),
+    }
 }
 
-/// The numbers of the full files, ascending.
+/// The numbers of the full files, ascending. A folder with such a name is none: nothing could continue or remove it.
 fn parts(path: &Path) -> io::Result<Vec<u64>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut parts: Vec<u64> = Vec::new();
     for entry in std::fs::read_dir(folder(path))? {
-        let entry = entry?.file_name();
+        let entry = entry?;
+        if !std::fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_file()) {
+            continue;
+        }
+        let entry = entry.file_name();
         let number = entry.to_str().and_then(|entry| entry.strip_prefix(&name)?.strip_prefix('.'));
         let digits = |number: &&str| number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit());
         parts.extend(number.filter(digits).and_then(|number| number.parse::<u64>().ok()));

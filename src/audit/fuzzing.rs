@@ -114,6 +114,8 @@ struct World {
     told: BTreeSet<u32>,
     /// Nothing has happened but what a crash, a full disk or a change of keys may do.
     clean: bool,
+    /// A crash left something else than the beginnings of lines.
+    garbage: bool,
     /// The last that was tried was done, so that nothing is left to be closed.
     settled: bool,
 }
@@ -152,6 +154,7 @@ impl World {
             waiting: Vec::new(),
             told: BTreeSet::new(),
             clean: true,
+            garbage: false,
             settled: true,
         }
     }
@@ -280,16 +283,18 @@ impl World {
         (report, records)
     }
 
-    /// What is whole holds what was written and nothing else; what was only interrupted is whole once it was opened again.
+    /// What is whole holds what was written and nothing else; what was only interrupted is whole or torn at any time, and
+    /// if something else got to the disk, once it was opened again.
     fn check(&mut self) {
         let (report, records) = self.verified();
         if let Some(broken) = &report.broken {
             assert_silent("where it breaks", &broken.what);
-            let must = self.clean && self.settled;
+            let must = self.clean && (self.settled || !self.garbage);
             assert!(!must, "what a crash left does not verify: {broken:?}");
             return;
         }
-        if report.files == 0 {
+        if report.records == 0 {
+            assert!(records.is_empty(), "a record is there that was not seen");
             return;
         }
         let meant = &self.shelf.0.lock().expect("a lock").meant;
@@ -389,6 +394,7 @@ fn step(world: &mut World, input: &mut Input<'_>) {
             let after = world.content();
             let is_torn = whole_lines(&before) > 0 && whole_lines(&before) == whole_lines(&after);
             world.clean &= is_torn || garbage.is_empty();
+            world.garbage |= !garbage.is_empty();
         }
         // From here on, other hands.
         b'x' => {

@@ -22,6 +22,8 @@ mod writer;
 #[cfg(test)]
 mod disk_tests;
 #[cfg(test)]
+mod format_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use std::time::{Duration, Instant};
 use self::chain::Keys;
 pub use self::file::OpenError;
 use self::queue::{Entry, Queue};
-use self::record::{Record, Subject, What};
+use self::record::{MOST_IDS, MessageId, Record, Subject, What};
 pub use self::settings::Settings;
 pub use self::trail::{Outcome, Trail, Whom};
 pub use self::verify::{Break, Head, Mark, Report, Unreadable, Verifier};
@@ -122,10 +124,24 @@ impl Audit {
 
     /// Something was done or tried outside of any call's sight, such as a renewal.
     pub fn effect(&self, name: &'static str, outcome: &'static str, count: usize, on: &[(Whom, &str)]) {
+        self.effect_on_messages(name, outcome, count, on, &[]);
+    }
+
+    /// The same with messages that ACS knows by these ids, which stand in the record as they are: ids that ACS made or
+    /// confirmed, never what somebody merely asked for.
+    pub fn effect_on_messages(
+        &self,
+        name: &'static str,
+        outcome: &'static str,
+        count: usize,
+        on: &[(Whom, &str)],
+        ids: &[&str],
+    ) {
         if let Some(open) = &self.0 {
             let on = on.iter().map(|(whom, value)| open.subject(*whom, value)).collect();
             let count = u32::try_from(count).unwrap_or(u32::MAX);
-            open.put(What::Effect { rpc: None, name, outcome, count, on });
+            let ids = ids.iter().take(MOST_IDS).map(|id| MessageId::of(id)).collect();
+            open.put(What::Effect { rpc: None, name, outcome, count, on, ids });
         }
     }
 

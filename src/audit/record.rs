@@ -1,8 +1,8 @@
 //! What is recorded, and how it is written: JSON members in a fixed order, one line each.
 //!
 //! By construction nothing here holds a token, a user id, a number, an address or a text: whoever is concerned is in a
-//! record as a keyed hash, made where it is noted (`trail`). Words are static, but for the caller's name, the request id
-//! and the details of events, which come from settings and from nobody's request.
+//! record as a keyed hash, made where it is noted (`trail`). Words are static, but for the caller's name, the request id,
+//! ACS's ids of messages, and the details of events, which come from settings and from nobody's request.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -14,11 +14,34 @@ use super::chain::{hex, push_hex};
 use super::trail::{Noted, Rpc};
 use crate::clock::Timestamp;
 
+/// No record is longer, with its number and its hash. What callers choose is bounded where they are listened to: request
+/// ids have 128 bytes, names of callers 64.
+pub(super) const LONGEST_LINE: usize = 32_768;
+
 /// Somebody or something that is concerned, as a kind and a keyed hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Subject {
     pub(super) kind: &'static str,
     pub(super) hash: [u8; 16],
+}
+
+/// The most ids of one record: an SMS has 100 recipients, each with a message of its own.
+pub(super) const MOST_IDS: usize = 100;
+
+/// What ACS calls a message: its own logs have the same. Empty if it is nothing that could be such an id, so that no
+/// number, address or text gets in with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MessageId(Box<str>);
+
+impl MessageId {
+    /// The longest one.
+    const MOST_BYTES: usize = 128;
+
+    pub(super) fn of(id: &str) -> Self {
+        let is_one = id.len() <= Self::MOST_BYTES
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        Self(if is_one { id.into() } else { "".into() })
+    }
 }
 
 /// What was decided about a call.
@@ -47,7 +70,14 @@ pub(super) enum What {
     /// A call may go on, and nothing of it has been done yet.
     Decision { rpc: Arc<Rpc> },
     /// Something was done, or tried, at ACS or in the store.
-    Effect { rpc: Option<Arc<Rpc>>, name: &'static str, outcome: &'static str, count: u32, on: Vec<Subject> },
+    Effect {
+        rpc: Option<Arc<Rpc>>,
+        name: &'static str,
+        outcome: &'static str,
+        count: u32,
+        on: Vec<Subject>,
+        ids: Vec<MessageId>,
+    },
     /// Requests of nobody who is known ended for one reason, so many since the last such record. Without a reason nobody
     /// decided.
     Refusals { rpc: &'static str, why: Option<&'static str>, count: u64 },
@@ -135,7 +165,7 @@ impl Record {
                     concerned(noted, to);
                 });
             }
-            What::Effect { rpc, name, outcome, count, on } => {
+            What::Effect { rpc, name, outcome, count, on, ids } => {
                 begin(self.at, "effect", to);
                 if let Some(rpc) = rpc {
                     rpc.write(to);
@@ -144,6 +174,13 @@ impl Record {
                 member("outcome", outcome, to);
                 let _ = write!(to, ",\"count\":{count}");
                 subjects(on.iter().copied(), to);
+                if !ids.is_empty() {
+                    to.push_str(",\"message_ids\":[");
+                    list(ids.iter(), to, |MessageId(id), to| {
+                        let _ = write!(to, "\"{id}\"");
+                    });
+                    to.push(']');
+                }
             }
             What::Refusals { rpc, why, count } => {
                 begin(self.at, "refusals", to);
@@ -261,6 +298,21 @@ mod tests {
             let mut to = String::new();
             push_time(Timestamp::from_millis(millis), &mut to);
             assert_eq!(to, text);
+        }
+    }
+
+    #[test]
+    fn only_what_could_be_an_id_of_acs_gets_into_a_record() {
+        for id in [
+            "Outgoing_20200610203725bfd4ba70-bbe1-41b5-a2c9-6ed0d2b9a1b5_noam",
+            "1591137790240",
+            "00000000-0000-4000-8000-000000000001",
+            &"x".repeat(128),
+        ] {
+            assert_eq!(&*MessageId::of(id).0, id);
+        }
+        for other in ["+14255550123", "a@example.com", "two words", "a\"b", "é", "8:acs:x", &"x".repeat(129)] {
+            assert_eq!(MessageId::of(other), MessageId::of(""), "{other}");
         }
     }
 

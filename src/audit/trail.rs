@@ -12,7 +12,7 @@ use super::record::{Decision, Subject, What, member};
 use super::{Audit, Open, Unrecorded};
 
 /// Subjects of one record: a chat thread takes 200 participants, an SMS 100 recipients.
-const MOST_SUBJECTS: usize = 256;
+pub(super) const MOST_SUBJECTS: usize = 256;
 
 /// What a call of nobody asked for, where calls are added up.
 const ANY: &str = "grpc/any";
@@ -204,7 +204,8 @@ impl Trail {
     pub fn did(&self, name: &'static str, count: u32, on: &[(Whom, &str)]) {
         if let Some((open, rpc)) = &self.0 {
             let on = on.iter().map(|(whom, value)| open.subject(*whom, value)).collect();
-            open.put(What::Effect { rpc: Some(Arc::clone(rpc)), name, outcome: "ok", count, on });
+            let (rpc, ids) = (Some(Arc::clone(rpc)), Vec::new());
+            open.put(What::Effect { rpc, name, outcome: "ok", count, on, ids });
         }
     }
 

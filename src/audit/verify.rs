@@ -10,9 +10,10 @@ use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 
-use super::chain::{GENESIS, Hash, Keys, Line, Place, Read, hex, parse_hash};
+use super::chain::{GENESIS, Hash, Keys, Line, PREFIX, Place, Read, hex, parse_hash};
 use crate::secret::Secret;
 
 /// No line is longer; what has no end within this is none.
@@ -70,7 +71,7 @@ pub struct Report {
     pub head: String,
     /// Records that the broker itself could not write and counted.
     pub lost: u64,
-    /// Bytes at the very end that are no whole line: a crash, or a write that is under way.
+    /// Bytes at the very end that are the beginnings of lines: a crash, a full disk, or a write that is under way.
     pub torn_bytes: u64,
     /// Whether the last record says that the process stopped in order.
     pub stopped: bool,
@@ -130,7 +131,7 @@ fn first_number(path: &Path) -> io::Result<u64> {
     let mut reader = BufReader::new(File::open(path)?.take(2 * MAX_LINE));
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
-        if let Some(read) = line.strip_suffix(b"\n").and_then(Read::parse) {
+        if let Some(read) = Read::parse(line.strip_suffix(b"\n").unwrap_or(&line)) {
             return Ok(read.line.seq);
         }
         line.clear();
@@ -147,16 +148,28 @@ struct Between {
     line: u64,
     /// Those after the last line end.
     open: u64,
+    /// Whether those are no line that was cut short.
+    open_is_foreign: bool,
+    /// Whether a line that has its end is none that was cut short: no crash leaves such.
+    foreign: bool,
 }
 
 impl Between {
-    fn add(&mut self, bytes: &[u8], line: u64) {
+    /// More of it, up to a line end or not; says whether it is what a crash leaves of a line of ours.
+    fn add(&mut self, bytes: &[u8], line: u64) -> bool {
         if self.bytes == 0 {
             self.line = line;
+        }
+        let is_torn = self.open == 0 && is_torn(bytes);
+        if bytes.ends_with(b"\n") {
+            self.foreign |= !is_torn;
+        } else {
+            self.open_is_foreign = !is_torn;
         }
         self.bytes += bytes.len() as u64;
         self.sha256.update(bytes);
         self.open = if bytes.ends_with(b"\n") { 0 } else { self.open + bytes.len() as u64 };
+        is_torn
     }
 
     /// The end of a file is the end of a line.
@@ -164,8 +177,19 @@ impl Between {
         if self.open > 0 {
             self.bytes += 1;
             self.sha256.update(b"\n");
+            self.foreign |= self.open_is_foreign;
+            self.open = 0;
         }
     }
+}
+
+/// Whether this is a line of ours that ends too early. On a full disk each further attempt may leave one.
+fn is_torn(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let common = line.len().min(PREFIX.len());
+    // A text that is JSON but for its end was cut short; one that was changed is not JSON, or is whole.
+    let ends_early = |line| serde_json::from_slice::<IgnoredAny>(line).is_err_and(|error| error.is_eof());
+    common > 0 && line.get(..common) == PREFIX.get(..common) && ends_early(line)
 }
 
 struct Walk<'a> {
@@ -201,9 +225,8 @@ impl<'a> Walk<'a> {
     fn read(&mut self, path: &Path) -> io::Result<Result<(), Break>> {
         self.file = path.to_owned();
         self.between.close();
-        self.between.open = 0;
         let mut reader = BufReader::with_capacity(131_072, File::open(path)?);
-        let (mut line, mut number, mut begun) = (Vec::new(), 1, false);
+        let (mut line, mut number, mut begun, mut is_ours) = (Vec::new(), 1, false, true);
         loop {
             line.clear();
             let length = (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)?;
@@ -218,11 +241,12 @@ impl<'a> Walk<'a> {
                     }
                     begun = true;
                 }
-                None => self.between.add(&line, number),
+                None => is_ours &= self.between.add(&line, number),
             }
             number += u64::from(line.ends_with(b"\n"));
         }
-        if !begun {
+        // Of a file that was begun on a full disk, or in a crash, there may be no more than torn first lines, or nothing.
+        if !begun && !is_ours {
             return Ok(Err(self.broken(1, "the file holds no record")));
         }
         Ok(Ok(()))
@@ -330,12 +354,12 @@ impl<'a> Walk<'a> {
             _ => String::new(),
         };
         self.report.broken = broken.or_else(|| self.at_the_end());
-        self.report.torn_bytes = self.between.open;
+        self.report.torn_bytes = if self.between.foreign { self.between.open } else { self.between.bytes };
         self.report
     }
 
     fn at_the_end(&self) -> Option<Break> {
-        if self.between.bytes > self.between.open {
+        if self.between.foreign {
             return Some(self.broken(self.between.line, "this is no record: it was changed or damaged"));
         }
         let last = self.report.last.as_ref().map_or(0, |last| last.seq);

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::chain::{Hash, Keys, Place, hex};
-use super::file::{Head, OpenError, Tape, newest_full, sync_folder};
+use super::file::{Head, OpenError, TAIL_BYTES, Tape, newest_full, sync_folder};
 use super::queue::{CAPACITY, Entry, Queue};
-use super::record::{FileHead, Record, Torn, What, write_recovered};
+use super::record::{FileHead, LONGEST_LINE, Record, Torn, What, write_recovered};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
@@ -30,6 +30,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// What is written at a time.
 const CHUNK_BYTES: usize = 262_144;
+/// What is written before it is made durable, whether anybody waits for it or not. Of what is not, a power cut may leave
+/// anything, and all of that must fit into what is looked through for the last whole line.
+const UNSYNCED_BYTES: u64 = 524_288;
+const _: () = assert!(UNSYNCED_BYTES + (CHUNK_BYTES + LONGEST_LINE) as u64 <= TAIL_BYTES);
 
 /// The event that says how many records nobody will see.
 const RECORDS_LOST: &str = "records_lost";
@@ -89,7 +93,8 @@ pub(super) struct Writer<M> {
     /// Records nobody will see, not told yet.
     lost: u64,
     text: String,
-    unsynced: bool,
+    /// Bytes that were written and not made durable.
+    unsynced: u64,
     synced_at: Instant,
     told: (u64, Instant),
 }
@@ -138,7 +143,7 @@ impl<M: Medium> Writer<M> {
             waiting: Vec::new(),
             lost: 0,
             text: String::new(),
-            unsynced: false,
+            unsynced: 0,
             synced_at: now,
             told: (0, now),
         };
@@ -154,8 +159,8 @@ impl<M: Medium> Writer<M> {
         }
         let details = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("after", after.to_owned())];
         writer.keep_record(What::Event { name: "start", details });
-        writer.begin(tape, head, torn, content.open_line).map_err(writing)?;
-        writer.flush().map_err(writing)?;
+        writer.begin(tape, head, torn, content.open_line)?;
+        writer.flush()?;
         writer.tell(true);
         Ok(writer)
     }
@@ -169,7 +174,7 @@ impl<M: Medium> Writer<M> {
     pub(super) fn run(mut self) {
         let linger = if self.fail_closed { Duration::ZERO } else { LINGER };
         loop {
-            let patience = if !self.waiting.is_empty() || self.tape.is_none() || self.unsynced {
+            let patience = if !self.waiting.is_empty() || self.tape.is_none() || self.unsynced > 0 {
                 RETRY_EVERY
             } else {
                 LOOK_EVERY
@@ -264,7 +269,7 @@ impl<M: Medium> Writer<M> {
         if self.tape.is_none() {
             self.reopen()?;
         }
-        self.flush().map_err(writing)
+        self.flush()
     }
 
     /// Opens the file after a failure. What it holds says which of the unsure lines are there.
@@ -282,7 +287,7 @@ impl<M: Medium> Writer<M> {
             head = Some(found);
         }
         self.unsure.clear();
-        self.begin(tape, head, torn, content.open_line).map_err(writing)
+        self.begin(tape, head, torn, content.open_line)
     }
 
     /// Writes what a file needs before its records: its first line, and a line that closes what a crash left.
@@ -292,7 +297,7 @@ impl<M: Medium> Writer<M> {
         head: Option<Head>,
         torn: Option<Torn>,
         open_line: bool,
-    ) -> io::Result<()> {
+    ) -> Result<(), OpenError> {
         let mut tape = tape;
         let key = self.keys.name();
         let mut text = String::new();
@@ -319,9 +324,9 @@ impl<M: Medium> Writer<M> {
         }
         if !text.is_empty() {
             self.unsure = vec![(place.seq.saturating_sub(1), place.before, 0)];
-            self.medium.append(&tape.file, text.as_bytes())?;
-            self.medium.sync(&tape.file)?;
-            sync_folder(&self.path)?;
+            self.medium.append(&tape.file, text.as_bytes()).map_err(writing)?;
+            self.medium.sync(&tape.file).map_err(writing)?;
+            sync_folder(&self.path).map_err(writing)?;
             tape.length = tape.length.saturating_add(text.len() as u64);
             self.unsure.clear();
             self.place = place;
@@ -333,7 +338,7 @@ impl<M: Medium> Writer<M> {
     }
 
     /// Writes everything that waits to the open file.
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self) -> Result<(), OpenError> {
         if self.lost > 0 {
             let details = vec![("count", self.lost.to_string())];
             self.keep_record(What::Event { name: RECORDS_LOST, details });
@@ -361,18 +366,22 @@ impl<M: Medium> Writer<M> {
         for (_, _, completes) in &mut self.unsure {
             *completes = completes.saturating_sub(done);
         }
-        written.and(synced)
+        written.and(synced.map_err(writing))
     }
 
     /// Writes as many records as a chunk holds; says how many.
-    fn chunk(&mut self, from: usize) -> io::Result<usize> {
-        let Some(mut tape) = self.tape.take() else { return Err(io::ErrorKind::NotConnected.into()) };
+    fn chunk(&mut self, from: usize) -> Result<usize, OpenError> {
+        let closed = || writing(io::ErrorKind::NotConnected.into());
+        let mut tape = self.tape.take().ok_or_else(closed)?;
         if tape.length >= self.max_bytes {
             tape = tape.rotate(self.part, self.keep)?;
+            // Rotating makes the full file durable.
+            self.unsynced = 0;
             self.begin(tape, None, None, false)?;
             self.tell(true);
-            let Some(begun) = self.tape.take() else { return Err(io::ErrorKind::NotConnected.into()) };
-            tape = begun;
+            tape = self.tape.take().ok_or_else(closed)?;
+        } else if self.unsynced >= UNSYNCED_BYTES {
+            self.sync(&tape).map_err(writing)?;
         }
         self.text.clear();
         let mut place = self.place.clone();
@@ -388,8 +397,8 @@ impl<M: Medium> Writer<M> {
                 break;
             }
         }
-        self.unsynced = true;
-        self.medium.append(&tape.file, self.text.as_bytes())?;
+        self.unsynced = self.unsynced.saturating_add(self.text.len() as u64);
+        self.medium.append(&tape.file, self.text.as_bytes()).map_err(writing)?;
         tape.length = tape.length.saturating_add(self.text.len() as u64);
         self.place = place;
         self.unsure.clear();
@@ -401,14 +410,20 @@ impl<M: Medium> Writer<M> {
     /// Makes what is written durable, if one of the first `done` records is waited for or if it is time.
     fn sync_if_due(&mut self, done: usize) -> io::Result<()> {
         let is_waited_for = self.waiting.iter().take(done).any(|entry| entry.written.is_some());
-        if !self.unsynced || !(is_waited_for || self.synced_at.elapsed() >= SYNC_EVERY) {
+        if self.unsynced == 0 || !(is_waited_for || self.synced_at.elapsed() >= SYNC_EVERY) {
             return Ok(());
         }
-        if let Some(tape) = &self.tape {
-            self.medium.sync(&tape.file)?;
-            self.unsynced = false;
-            self.synced_at = Instant::now();
-        }
+        // After a failure there is no file any more, and whoever waits must not hear that it is durable.
+        let Some(tape) = self.tape.take() else { return Err(io::ErrorKind::NotConnected.into()) };
+        let synced = self.sync(&tape);
+        self.tape = Some(tape);
+        synced
+    }
+
+    fn sync(&mut self, tape: &Tape) -> io::Result<()> {
+        self.medium.sync(&tape.file)?;
+        self.unsynced = 0;
+        self.synced_at = Instant::now();
         Ok(())
     }
 

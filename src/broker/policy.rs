@@ -4,6 +4,7 @@
 //! logs; no answer of it holds a user id, a number or an address. Used by `auth`, which makes permissions from the
 //! policy file, and by `grpc`, which asks before the core does anything.
 
+mod mail;
 mod quota;
 mod rpc;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::mail::mail_pattern_problem;
 pub use self::quota::{BadRate, Quota, Rate};
 pub use self::rpc::{Rpc, RpcSet};
 use super::types::{Scope, ScopeSet, UserId, Validity};

@@ -139,6 +139,14 @@ fn as_text(report: &Report, head_is_known: bool) -> String {
             lines.push(format!("BROKEN   {}{place}: {}", broken.file.display(), broken.what));
             lines.push("         nothing after this place is proven".into());
         }
+        None if report.records == 0 => {
+            lines.push("chain    not begun".into());
+            let torn = format!("{} bytes are the torn beginning of its first record", report.torn_bytes);
+            let what = if report.torn_bytes > 0 { &torn } else { "there is no record yet" };
+            lines.push(format!("note     {what}: the process ended, or the disk was full, before"));
+            lines.push("         that record was whole. The broker goes on from there. Whether records".into());
+            lines.push("         were removed shows only with --head and a number that the broker's log told".into());
+        }
         None => {
             lines.push("chain    whole".into());
             lines.push(format!("head     {}", report.head));
@@ -148,7 +156,7 @@ fn as_text(report: &Report, head_is_known: bool) -> String {
                 );
             }
             if report.torn_bytes > 0 {
-                let note = "bytes at the end are no whole record: a crash, or a write that is under way";
+                let note = "bytes at the end are no whole record: a crash, a full disk, or a write under way";
                 lines.push(format!("note     {} {note}", report.torn_bytes));
             }
             if !head_is_known {
@@ -187,6 +195,15 @@ impl Subject {
 mod tests {
     use super::*;
     use crate::audit::Break;
+
+    #[test]
+    fn a_file_that_holds_no_whole_record_yet_is_neither_whole_nor_broken() {
+        for (torn_bytes, what) in [(0, "no record yet"), (12, "12 bytes are the torn beginning")] {
+            let text = as_text(&Report { files: 1, torn_bytes, ..Report::default() }, false);
+            assert!(text.contains(what) && text.contains("not begun"), "{text}");
+            assert!(!text.contains("whole\n") && !text.contains("BROKEN"), "{text}");
+        }
+    }
 
     #[test]
     fn a_broken_chain_is_told_with_its_place_and_a_whole_one_with_what_it_cannot_show() {

@@ -23,26 +23,31 @@ const HEADER: &str = "x-acs-broker-webhook-secret";
 const PARAMETER: &str = "code";
 
 /// Knows who may post.
-pub(super) struct Callers {
+pub struct Callers {
     secret: Secret,
     entra: Option<EventGrid>,
 }
 
 /// Knows the tokens of Event Grid.
 struct EventGrid {
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     /// The id of the application that asked for the token.
     app: String,
 }
 
 impl Callers {
-    /// Begins to fetch the tenant's keys, if there is one.
-    pub(super) fn new(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+    /// Begins to fetch the tenant's keys, if there is one. Must be called inside a runtime.
+    pub fn new(settings: &Settings, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let entra = settings.entra().map(|Entra { issuers, app }| EventGrid {
-            verifier: Verifier::new(issuers, clock, metrics),
+            verifier: Arc::new(Verifier::new(issuers, clock, metrics)),
             app: app.to_owned(),
         });
         Self { secret: settings.secret.clone(), entra }
+    }
+
+    /// Who verifies tokens of the tenant, if there is one.
+    pub fn issuers(&self) -> Option<Arc<Verifier>> {
+        self.entra.as_ref().map(|event_grid| Arc::clone(&event_grid.verifier))
     }
 
     /// Who posts; anybody is known if neither a secret nor a tenant is configured.

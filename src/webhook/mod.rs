@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::account::Account;
-use self::caller::Callers;
+pub use self::caller::Callers;
 use crate::audit::Audit;
 use crate::auth::jwt::{Algorithm, Issuer};
 use crate::clock::Clock;
@@ -183,16 +183,14 @@ impl Settings {
         let authority = self.entra_authority.trim_end_matches('/');
         let china = ["https://login.chinacloudapi.cn", "https://login.partner.microsoftonline.cn"];
         let first = if china.contains(&authority) { "sts.chinacloudapi.cn" } else { "sts.windows.net" };
-        let issuers = [
-            ("entra-1", format!("https://{first}/{tenant}/")),
-            ("entra-2", format!("{authority}/{tenant}/v2.0")),
-        ];
+        let issuers = [format!("https://{first}/{tenant}/"), format!("{authority}/{tenant}/v2.0")];
         let of = |audience: &str| {
-            issuers.each_ref().map(|(name, issuer)| Issuer {
+            issuers.each_ref().map(|issuer| Issuer {
                 jwks_url: self.keys_url(),
                 algorithms: vec![Algorithm::RS256],
                 leeway: LEEWAY,
-                ..Issuer::new(*name, issuer.as_str(), audience)
+                // What an operator finds in the settings.
+                ..Issuer::new("webhook.entra_tenant", issuer.as_str(), audience)
             })
         };
         Some(Entra { issuers: self.audiences().flat_map(of).collect(), app: &self.entra_app })
@@ -229,10 +227,10 @@ struct Intake {
     at_work: tokio::sync::Semaphore,
 }
 
-/// Serves those whom the settings know until `shutdown`, then lets requests under way finish.
+/// Serves those who are known until `shutdown`, then lets requests under way finish.
 pub async fn serve(
     listener: TcpListener,
-    settings: &Settings,
+    callers: Callers,
     messaging: Messaging,
     audit: Audit,
     clock: Arc<dyn Clock>,
@@ -240,7 +238,6 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let at_work = tokio::sync::Semaphore::new(MAX_AT_WORK);
-    let callers = Callers::new(settings, Arc::clone(&clock), metrics.clone());
     let account = Account::new(audit);
     let intake = Arc::new(Intake { messaging, callers, account, clock, metrics, at_work });
     server::run(listener, intake, shutdown).await;

@@ -127,9 +127,8 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let (intake, shared, stopped) = (messaging.clone(), metrics.clone(), stop.clone());
-        let served = tokio::spawn(async move {
-            serve(listener, &webhook, intake, audit, clock, shared, stopped).await;
-        });
+        let callers = Callers::new(&webhook, Arc::clone(&clock), metrics.clone());
+        let served = tokio::spawn(serve(listener, callers, intake, audit, clock, shared, stopped));
         Self { address, messaging, metrics, log_is_down: down, stop, served }
     }
 

@@ -247,18 +247,20 @@ fn check_config_explains_what_a_policy_makes_of_a_call() {
 fn a_policy_that_cannot_be_used_stops_the_start_and_the_check() {
     let dir = tempfile::tempdir().unwrap();
     let policy = dir.path().join("policy.toml");
-    std::fs::write(&policy, "[[callers]]").unwrap();
+    let two =
+        "[[callers]]\nmatch = [{ mesh = \"m\" }]\nname = \"a\"\nemail_senders = [\"*shop.example\"]\n[[callers]]";
+    std::fs::write(&policy, two).unwrap();
     let file = format!("[auth]\nmode = \"policy\"\npolicy_file = {:?}", text(&policy));
     let prepare = |command: &mut Command| {
         command.env(AZURE, KEY).env("ACS_BROKER__SERVER__ADDRESS", "127.0.0.1:0");
         command.env("ACS_BROKER__ADMIN__ADDRESS", "127.0.0.1:0");
     };
-    let checked = with_file("check-config", &file, prepare);
-    assert_eq!(checked.code, Some(2), "{checked:?}");
-    assert!(checked.err.contains("callers[0].name is missing"), "{checked:?}");
-    let served = with_file("serve", &file, prepare);
-    assert_eq!(served.code, Some(1), "{served:?}");
-    assert!(served.err.contains("callers[0].name is missing"), "{served:?}");
+    let alike = "line 4: callers[0].email_senders[0] fits every domain that ends alike";
+    for (command, code) in [("check-config", 2), ("serve", 1)] {
+        let found = with_file(command, &file, prepare);
+        assert_eq!(found.code, Some(code), "{found:?}");
+        assert!(found.err.contains("callers[1].name is missing") && found.err.contains(alike), "{found:?}");
+    }
     let none = with_file("check-config", "[auth]\nmode = \"policy\"", prepare);
     assert!(none.err.contains("auth.policy_file is not set, and auth.mode is \"policy\""), "{none:?}");
     let open =

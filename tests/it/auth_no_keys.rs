@@ -170,3 +170,28 @@ async fn a_token_that_cannot_be_judged_is_the_brokers_fault_and_touches_no_other
     .await;
     assert!(world.broker.metrics().await.contains("acs_broker_jwks_lacking 0\n"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_of_the_webhook_without_keys_is_noted_until_they_are_there() {
+    const TENANT: &str = "11111111-2222-4333-8444-555555555555";
+    let keys = format!("/{TENANT}/discovery/v2.0/keys");
+    let (entra, folder) = (KeyServer::start().await, TempDir::new().unwrap());
+    entra.reply(&keys, Reply::status(500, ""));
+    let (authority, store) = (entra.url(""), folder.path().join("store").display().to_string());
+    let settings = [
+        ("WEBHOOK__ENTRA_TENANT", TENANT),
+        ("WEBHOOK__ENTRA_AUDIENCE", "api://one, api://two"),
+        ("WEBHOOK__ENTRA_AUTHORITY", authority.as_str()),
+        ("STORE__EMBEDDED__PATH", store.as_str()),
+    ];
+    let emulator = emulator_process().await;
+    let broker = BrokerProcess::start(&emulator.connection_string, &settings).await;
+    // Ready, for calls are served and other posts are taken in; and said once, whatever a tenant is several issuers of.
+    let note = "\"issuer_keys\"";
+    until("it is noted", async || broker.readiness().await.contains(note)).await;
+    let shown = broker.readiness().await;
+    assert!(shown.starts_with("HTTP/1.1 200") && shown.contains(": webhook.entra_tenant\""), "{shown}");
+    assert!(broker.metrics().await.contains("acs_broker_jwks_lacking 1\n"));
+    entra.reply(&keys, Reply::Keys(key_set(&[&Signer::p256("entra")]), 3600));
+    until("it is noted no more", async || !broker.readiness().await.contains("issuer_keys")).await;
+}

@@ -7,6 +7,7 @@
 
 mod at_rest;
 mod audit;
+mod audit_messages;
 mod audit_policy;
 #[cfg(unix)]
 mod audit_webhook;

@@ -29,6 +29,18 @@ impl<T> Audited<T> {
         self.audit.effect(name, word(&result), 1, &[(Whom::Thread, thread)]);
         result
     }
+
+    /// The id is ACS's own if this succeeded; if not, it is what somebody asked for, and may be anything.
+    fn on_message<R>(
+        &self,
+        name: &'static str,
+        thread: &str,
+        message: Option<&str>,
+        result: &Result<R, ChatError>,
+    ) {
+        let ids: Vec<_> = message.filter(|_| result.is_ok()).into_iter().collect();
+        self.audit.effect_on_messages(name, word(result), 1, &[(Whom::Thread, thread)], &ids);
+    }
 }
 
 fn parties(participants: &[Participant]) -> impl Iterator<Item = (Whom, &str)> {
@@ -108,7 +120,9 @@ impl<T: ChatUpstream> ChatUpstream for Audited<T> {
 
     async fn send_message(&self, token: &Secret, message: &OutgoingMessage) -> Result<String, ChatError> {
         let result = self.inner.send_message(token, message).await;
-        self.in_thread("chat_message_sent", &message.thread, result)
+        let id = result.as_ref().ok().map(String::as_str);
+        self.on_message("chat_message_sent", &message.thread, id, &result);
+        result
     }
 
     async fn message(&self, token: &Secret, thread: &str, message: &str) -> Result<Message, ChatError> {
@@ -133,17 +147,20 @@ impl<T: ChatUpstream> ChatUpstream for Audited<T> {
         metadata: Option<&Metadata>,
     ) -> Result<(), ChatError> {
         let result = self.inner.update_message(token, thread, message, text, metadata).await;
-        self.in_thread("chat_message_updated", thread, result)
+        self.on_message("chat_message_updated", thread, Some(message), &result);
+        result
     }
 
     async fn delete_message(&self, token: &Secret, thread: &str, message: &str) -> Result<(), ChatError> {
         let result = self.inner.delete_message(token, thread, message).await;
-        self.in_thread("chat_message_deleted", thread, result)
+        self.on_message("chat_message_deleted", thread, Some(message), &result);
+        result
     }
 
     async fn send_read_receipt(&self, token: &Secret, thread: &str, message: &str) -> Result<(), ChatError> {
         let result = self.inner.send_read_receipt(token, thread, message).await;
-        self.in_thread("chat_read_receipt_sent", thread, result)
+        self.on_message("chat_read_receipt_sent", thread, Some(message), &result);
+        result
     }
 
     async fn read_receipts(

@@ -105,12 +105,15 @@ impl Verifier {
     }
 
     /// What an operator should know of the issuers' keys, if anything is wrong: a stable word and a text with the names
-    /// that the policy gives them.
+    /// that the policy or the settings give them.
     pub fn trouble(&self) -> Vec<(&'static str, String)> {
         let issuers = self.issuers();
         let those = |wanted: Standing| {
-            let names = issuers.iter().filter(|trusted| trusted.keys.standing() == wanted);
-            names.map(|trusted| &*trusted.name).collect::<Vec<_>>().join(", ")
+            let those = issuers.iter().filter(|trusted| trusted.keys.standing() == wanted);
+            let mut names: Vec<_> = those.map(|trusted| &*trusted.name).collect();
+            // What one source vouches for under one name may be several issuers.
+            names.dedup();
+            names.join(", ")
         };
         let (lacking, old) = (those(Standing::Lacking), those(Standing::Old));
         let mut trouble = Vec::new();

@@ -11,7 +11,7 @@ use super::case::{Case, Expected, Test};
 use super::text::{Fields, MOST_TEXTS, Problem, Reading, Value};
 use crate::auth::UNAUTHENTICATED;
 use crate::auth::jwt::{self, Issuer};
-use crate::broker::policy::{EndUserRule, Patterns, Rate, Rpc, RpcSet, Rules};
+use crate::broker::policy::{EndUserRule, Patterns, Rate, Rpc, RpcSet, Rules, mail_pattern_problem};
 use crate::broker::types::{Scope, ScopeSet, UserId, Validity};
 
 /// More callers than anybody has services.
@@ -272,21 +272,23 @@ fn rules(fields: &Fields<'_, '_>, file: &File) -> (Rules, Written) {
     if let Some(value) = fields.value("max_validity") {
         rules.max_validity = validity(fields, value, "max_validity").unwrap_or(Validity::MAX);
     }
-    let names = |key, is_fine: fn(&str) -> bool, what: &str| -> Vec<String> {
+    let names = |key, problem: fn(&str) -> Option<&'static str>| -> Vec<String> {
         let mut names = Vec::new();
         for (path, span, name) in fields.texts(key) {
-            if is_fine(name) {
-                names.push(name.to_owned());
-            } else {
-                reading.problem::<()>(&span, &path, what);
+            match problem(name) {
+                None => names.push(name.to_owned()),
+                Some(what) => drop(reading.problem::<()>(&span, &path, what)),
             }
         }
         names
     };
-    written.users = names("user_prefixes", is_prefix, "must be the beginning of user ids, or \"*\" for all");
-    let senders = "must be a sender, beginning*, *end or \"*\" for all";
-    written.sms_senders = names("sms_senders", is_pattern, senders);
-    written.email_senders = names("email_senders", is_pattern, senders);
+    written.users = names("user_prefixes", |prefix| {
+        (!is_prefix(prefix)).then_some("must be the beginning of user ids, or \"*\" for all")
+    });
+    written.sms_senders = names("sms_senders", |pattern| {
+        (!is_pattern(pattern)).then_some("must be a sender, beginning*, *end or \"*\" for all")
+    });
+    written.email_senders = names("email_senders", mail_pattern_problem);
     rules.users = Patterns::beginnings(&written.users);
     rules.sms_senders = Patterns::senders(&written.sms_senders);
     rules.email_senders = Patterns::senders(&written.email_senders);

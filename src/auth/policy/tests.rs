@@ -203,7 +203,7 @@ fn what_costs_more_than_memory_is_bounded_and_the_first_too_many_is_named() {
         ),
         (entries("sms_senders", "\"*1\"", 1001), "line 1005: callers[0].sms_senders[1000] is one too many"),
         (
-            entries("email_senders", "\"*1\"", 1001),
+            entries("email_senders", "\"*@a.example\"", 1001),
             "line 1005: callers[0].email_senders[1000] is one too many",
         ),
         (entries("rpcs", "\"*\"", 1001), "line 1005: callers[0].rpcs[1000] is one too many"),
@@ -303,6 +303,28 @@ fn an_explanation_tells_of_the_end_users_own_token() {
     };
     assert!(last(Rpc::RevokeTokens, Some("shop:1")).unwrap().contains("user_token = \"portal\""));
     assert_eq!(last(Rpc::ListIdentities, None), Err(Missing::EndUser), "as the gate says");
+}
+
+#[test]
+fn a_mail_sender_that_fits_domains_of_others_is_a_problem_at_the_start_and_on_reload() {
+    let of = |senders: &str| minimal("a", &format!("email_senders = [{senders}]"));
+    let good = of("\"a@b.example\", \"*@b.example\", \"*.b.example\", \"news@*\", \"*\"");
+    assert_eq!(problems(&good), [""; 0]);
+    let policy = policy(&good);
+    for (bad, told) in [
+        ("\"*needle.example\"", "fits every domain that ends alike"),
+        ("\"a@needle*\"", "fits every domain that begins alike"),
+        ("\"needle.example\"", "must be a whole address"),
+    ] {
+        let bad = of(&format!("\"*@b.example\", {bad}"));
+        let found = problems(&bad);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let place = "line 4: callers[0].email_senders[1] ";
+        assert!(found[0].starts_with(place) && found[0].contains(told), "{found:?}");
+        assert!(!found[0].contains("needle"), "{found:?}");
+        let refused = policy.reload(vec![bad.into_bytes()]).unwrap_err();
+        assert!(refused.contains(told), "{refused}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 
-use crate::broker::policy::{Need, Rpc, RpcSet};
+use crate::broker::policy::{Need, Rpc, RpcSet, mail_pattern_problem};
 use crate::broker::types::{Scope, Validity};
 
 /// Beginnings, and senders of a kind, that are remembered.
@@ -32,6 +32,8 @@ pub(super) struct Seen {
     any_user: bool,
     sms_senders: BTreeSet<String>,
     email_senders: BTreeSet<String>,
+    /// There were senders that would be a pattern in a policy, or nothing.
+    stray_senders: bool,
     service_identity: bool,
     every_event: bool,
     /// Tells users apart without remembering them; its key is made up at the start and shown to nobody.
@@ -48,6 +50,7 @@ impl Default for Seen {
             any_user: false,
             sms_senders: BTreeSet::new(),
             email_senders: BTreeSet::new(),
+            stray_senders: false,
             service_identity: false,
             every_event: false,
             hasher: RandomState::new(),
@@ -57,8 +60,11 @@ impl Default for Seen {
 
 impl Seen {
     pub(super) fn note(&mut self, rpc: Rpc, need: Need<'_>) {
-        let add = |to: &mut BTreeSet<String>, name: &str| {
-            if to.len() < MAX_NAMES && name.len() <= MAX_SENDER_BYTES && !to.contains(name) {
+        // A caller that writes `*` must not find it in the policy that somebody makes of this.
+        let mut add = |to: &mut BTreeSet<String>, name: &str, is_fit: bool| {
+            if name.is_empty() || name.contains('*') || name.trim() != name || !is_fit {
+                self.stray_senders = true;
+            } else if to.len() < MAX_NAMES && name.len() <= MAX_SENDER_BYTES && !to.contains(name) {
                 to.insert(name.to_owned());
             }
         };
@@ -68,8 +74,10 @@ impl Seen {
             Need::EveryUser => self.any_user = true,
             Need::Scopes(scopes) => self.scopes.extend(scopes.iter()),
             Need::Validity(validity) => self.validity = self.validity.max(Some(validity)),
-            Need::SmsSender(sender) => add(&mut self.sms_senders, sender),
-            Need::EmailSender(sender) => add(&mut self.email_senders, sender),
+            Need::SmsSender(sender) => add(&mut self.sms_senders, sender, true),
+            Need::EmailSender(sender) => {
+                add(&mut self.email_senders, sender, mail_pattern_problem(sender).is_none());
+            }
             Need::ServiceIdentity => self.service_identity = true,
             Need::EveryEvent => self.every_event = true,
         }
@@ -134,6 +142,9 @@ impl Seen {
             if !names.is_empty() {
                 text.push_str(&format!("{key} = {}\n", shown(names)));
             }
+        }
+        if self.stray_senders {
+            text.push_str("# Senders that no policy can name, for they are empty, no address or a pattern, are not shown.\n");
         }
         if self.service_identity {
             text.push_str("service_identity = true\n");

@@ -93,6 +93,21 @@ fn a_stranger_is_described_by_what_a_match_would_say_and_a_person_not_at_all() {
 }
 
 #[test]
+fn what_a_caller_writes_as_its_sender_opens_nothing_in_the_policy_that_is_made_of_it() {
+    let (shadow, _) = shadow();
+    for sender in ["*", "", "+1*", "*1", " x", "+18005550100"] {
+        shadow.needed("one", Rpc::SendSms, Need::SmsSender(sender), Some(Missing::SmsSender));
+    }
+    for sender in ["*", "", "*@shop.example", "a@*", "no address", "a@shop.example"] {
+        shadow.needed("one", Rpc::SendEmail, Need::EmailSender(sender), Some(Missing::EmailSender));
+    }
+    let told = shadow.policy();
+    assert!(told.contains("\nsms_senders = [\"+18005550100\"]\n"), "{told}");
+    assert!(told.contains("\nemail_senders = [\"a@shop.example\"]\n"), "{told}");
+    assert!(told.contains("# Senders that no policy can name"), "{told}");
+}
+
+#[test]
 fn what_is_remembered_is_bounded() {
     let (shadow, _) = shadow();
     for number in 0..5000 {
