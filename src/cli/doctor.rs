@@ -26,7 +26,7 @@ use crate::store::{self, Backend};
 /// The time for all that is asked of ACS, for the store, and for all issuers together.
 const ACS_WITHIN: Duration = Duration::from_secs(20);
 const STORE_WITHIN: Duration = Duration::from_secs(10);
-const ISSUERS_WITHIN: Duration = Duration::from_secs(10);
+const ISSUERS_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether the issuers have answered.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -131,7 +131,8 @@ fn refused(refusal: Refusal, place: usize, settings: &acs::Settings, skew_millis
     let skew = Duration::from_millis(skew_millis.unwrap_or_default().unsigned_abs());
     match (refusal, settings.credential) {
         (Refusal::Acs(_), CredentialKind::Key) if skew <= SKEW_TOLD => {
-            let setting = if place == 0 { "acs.connection_string" } else { "acs.secondary_connection_string" };
+            let setting =
+                if place == 0 { "acs.connection_string" } else { "acs.secondary_connection_string" };
             format!("ACS refuses it: copy it from the resource again into {setting} (or its _file)")
         }
         (Refusal::Entra, CredentialKind::Entra) => {
@@ -202,7 +203,8 @@ async fn look_at_the_policy(config: &Config, findings: &mut Findings<'_, '_>) ->
         return told(findings.ok("issuers", &format!("{count}: their keys can be fetched")));
     }
     for (_, what) in verifier.trouble() {
-        let hint = "check issuer, jwks_url, ca_file and bearer_file, and the network; the broker's log says more";
+        let hint =
+            "check issuer, jwks_url, ca_file and bearer_file, and the network; the broker's log says more";
         findings.fail("issuers", &format!("{what}; {hint}"))?;
     }
     Ok(())

@@ -151,6 +151,8 @@ fn a_wrong_command_line_exits_with_2_and_says_what_is_right() {
             "must be like http://127.0.0.1:50051",
         ),
         (&["healthcheck", "--timeout", "x"], "must be a duration such as"),
+        (&["rotation", "--admin", "nothing"], "--admin must be HOST:PORT, such as"),
+        (&["rotation", "--admin", "host:http"], "--admin must be HOST:PORT, such as"),
     ];
     for (arguments, mend) in table {
         let finished = run(arguments);
@@ -171,6 +173,9 @@ fn a_broker_that_is_not_there_is_told_with_exit_code_4() {
     assert!(finished.err.contains("is the broker running?"), "{}", finished.err);
     let finished = run(&["healthcheck", "--addr", &address.to_string()]);
     assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.err.contains("see --addr") && !finished.err.contains("--server"), "{finished:?}");
+    let finished = run(&["rotation", "--admin", &address.to_string()]);
+    assert_eq!(finished.code, Some(4), "{finished:?}");
 }
 
 const POLICY: &str = r#"
@@ -236,6 +241,9 @@ fn check_config_explains_what_a_policy_makes_of_a_call() {
         explain(&["TokenService/IssueToken", "--user", "shop:1", "--scope", "chat", "--scope", "voip"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.out.contains("REFUSED  scopes chat,voip: the permission scope:voip is missing"));
+    for written in ["acsbroker.v1.TokenService/IssueToken", "/acsbroker.v1.TokenService/IssueToken"] {
+        assert_eq!(explain(&[written]).code, Some(0), "as logs and records write it: {written}");
+    }
     for wrong in [&["TokenService/Issue"][..], &["TokenService/IssueToken", "--scope", "x"]] {
         assert_eq!(explain(wrong).code, Some(2), "{wrong:?}");
     }
