@@ -271,7 +271,7 @@ mod tests {
             (Kind::User, "a\tb"),
             (Kind::Identity, ""),
             (Kind::Recipient, "+1 (425) 555-0123"),
-            (Kind::Recipient, "4255550123"),
+            (Kind::Recipient, "2065550199"),
             (Kind::Recipient, "alice@"),
             (Kind::Sender, ""),
             (Kind::Thread, "19:a@thread.v2 "),
