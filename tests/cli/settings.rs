@@ -252,6 +252,33 @@ fn check_config_explains_what_a_policy_makes_of_a_call() {
 }
 
 #[test]
+fn the_examples_of_the_manual_are_policies_and_are_answered_as_it_says() {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policy.md")).unwrap();
+    let blocks = |kind: &str| -> Vec<String> {
+        let fence = format!("```{kind}\n");
+        let parts = manual.split(&fence).skip(1);
+        parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
+    };
+    let policies = blocks("toml");
+    assert!(policies.len() >= 2);
+    for policy in &policies {
+        assert_eq!(with_policy(policy, &[]).code, Some(0), "{policy}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("policy.toml"), &policies[0]).unwrap();
+    let mut asked = 0;
+    for command in
+        blocks("console").concat().split("$ acs-broker ").filter(|text| text.starts_with("check-config"))
+    {
+        let (line, answer) = command.split_once('\n').unwrap();
+        let finished = finish(binary().args(line.split(' ')).current_dir(dir.path()), "");
+        assert_eq!(finished.out, answer, "{line}: {finished:?}");
+        asked += 1;
+    }
+    assert_eq!(asked, 2);
+}
+
+#[test]
 fn a_policy_that_cannot_be_used_stops_the_start_and_the_check() {
     let dir = tempfile::tempdir().unwrap();
     let policy = dir.path().join("policy.toml");
