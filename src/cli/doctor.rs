@@ -1,7 +1,7 @@
 //! `doctor`: looks at everything a broker needs, from where it would run, and says what to do about what is wrong.
 //!
-//! A line for each check. It changes nothing, sends ACS nothing but harmless probes, asks issuers for nothing but their
-//! public keys, and prints no secret.
+//! A line for each check. It changes nothing but that a Redis in which nothing is yet gets its marker, as from any broker;
+//! sends ACS nothing but harmless probes, asks issuers for nothing but their public keys, and prints no secret.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use crate::app::credential::{SKEW_TOLD, mend};
 use crate::auth::Mode;
 use crate::auth::jwt::Verifier;
 use crate::auth::policy;
+use crate::broker::ports::StoreProblem;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Purpose};
 use crate::metrics::Metrics;
@@ -27,6 +28,7 @@ use crate::store::{self, Backend};
 const ACS_WITHIN: Duration = Duration::from_secs(20);
 const STORE_WITHIN: Duration = Duration::from_secs(10);
 const ISSUERS_WITHIN: Duration = Duration::from_secs(5);
+const NO_REDIS: &str = "Redis does not answer: check store.redis.url and the network";
 /// How often it is looked whether the issuers have answered.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -165,14 +167,17 @@ async fn look_at_the_store(config: &Config, findings: &mut Findings<'_, '_>) -> 
     let opening = async {
         let opened = store::open(&config.store, url, password, clock, Metrics::new()).await;
         match opened {
-            Ok(opened) => opened.core.identities.check().await.map_err(|problem| problem.to_string()),
+            Ok(opened) => opened.core.identities.check().await.map_err(|problem| match problem {
+                StoreProblem::Unreachable => NO_REDIS.to_owned(),
+                problem => problem.to_string(),
+            }),
             Err(error) => Err(error.to_string()),
         }
     };
     match tokio::time::timeout(STORE_WITHIN, opening).await {
         Ok(Ok(())) => findings.ok("store", "Redis answers and is fit")?,
         Ok(Err(problem)) => findings.fail("store", &problem)?,
-        Err(_) => findings.fail("store", "Redis does not answer: check store.redis.url and the network")?,
+        Err(_) => findings.fail("store", NO_REDIS)?,
     }
     Ok(())
 }

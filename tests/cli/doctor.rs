@@ -64,6 +64,16 @@ fn doctor_finds_what_would_keep_a_broker_from_starting() {
 }
 
 #[test]
+fn doctor_says_what_to_look_at_if_redis_is_not_there() {
+    let (dev, dir) = (Dev::start(&[]), tempfile::tempdir().unwrap());
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = [("STORE__BACKEND", "redis"), ("STORE__REDIS__URL", &*format!("redis://{nobody}"))];
+    let ill = doctor(&dev, dir.path(), &settings);
+    assert_eq!(ill.code, Some(1), "{ill:?}");
+    assert!(ill.out.contains("fail  store") && ill.out.contains("check store.redis.url"), "{ill:?}");
+}
+
+#[test]
 fn doctor_finds_an_issuer_whose_keys_cannot_be_fetched() {
     let (dev, dir) = (Dev::start(&[]), tempfile::tempdir().unwrap());
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
