@@ -12,12 +12,16 @@
     reason = "a panic here is a failed test"
 )]
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "helm/chart.rs"]
 mod chart;
 #[path = "helm/pod.rs"]
 mod pod;
 #[path = "support/redis_server.rs"]
 mod redis_server;
+#[path = "helm/volume.rs"]
+mod volume;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -271,6 +275,20 @@ fn the_schema_is_closed_and_every_value_explained() {
     );
 }
 
+#[test]
+fn what_is_said_of_each_section_of_config_names_all_its_settings() {
+    let schema: Value = serde_json::from_str(&project("helm/acs-broker/values.schema.json")).unwrap();
+    let text = project("helm/acs-broker/values.yaml");
+    for (section, keys) in schema["properties"]["config"]["properties"].as_object().unwrap() {
+        let (before, _) = text.split_once(&format!("\n  {section}: {{}}\n")).unwrap();
+        let comment: Vec<_> = before.lines().rev().take_while(|line| line.starts_with("  #")).collect();
+        let named: BTreeSet<_> = comment.iter().flat_map(|line| line.split([' ', ',', ';', ':'])).collect();
+        for key in keys["properties"].as_object().unwrap().keys() {
+            assert!(named.contains(key.as_str()), "config.{section}: nothing is said of {key}");
+        }
+    }
+}
+
 /// What the chart decides itself, so that `config` does not offer it.
 const DECIDED_BY_THE_CHART: &[&str] = &[
     "acs.connection_string",
@@ -404,7 +422,7 @@ async fn the_rendered_process_speaks_tls_to_callers_and_plain_text_to_probes_alo
     }
     let test = pod.helm_test();
     assert!(test.0, "helm test fails: {}", test.1);
-    let (plain, over_tls) = (pod.healthcheck("http", &[]), pod.healthcheck("https", &["--ca", "tls.crt"]));
+    let (plain, over_tls) = (pod.healthcheck("http", &[]), pod.healthcheck("https", &["--ca", "ca.pem"]));
     assert!(!plain.0, "the API answers in plain text: {}", plain.1);
     assert!(over_tls.0, "{}", over_tls.1);
     pod.stops_when_told().await;
@@ -422,6 +440,84 @@ async fn the_rendered_process_takes_events_of_those_who_know_the_secret() {
     let with = pod.posts("known to Event Grid alone").await;
     assert!(with.starts_with("HTTP/1.1 200"), "{with}");
     pod.stops_when_told().await;
+}
+
+#[tokio::test]
+async fn the_rendered_process_with_every_lock_on_serves_and_writes_its_audit_alone() {
+    let redis = RedisServer::start();
+    let url = format!("store.redis.url={}", redis.url());
+    let values = ["--values", "tests/helm/values/hardened.yaml", "--set", &url];
+    let mut pod = Pod::start(&values, "unused", "unused").await;
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        pod.passes(probe).await;
+    }
+    let test = pod.helm_test();
+    assert!(test.0, "helm test fails: {}", test.1);
+    let stranger = pod.healthcheck("https", &["--ca", "ca.pem"]);
+    assert!(!stranger.0, "nobody connects without a certificate: {}", stranger.1);
+    let caller = pod.healthcheck("https", &["--ca", "ca.pem", "--cert", "caller.crt", "--key", "caller.key"]);
+    assert!(caller.0, "{}", caller.1);
+    pod.stops_when_told().await;
+    assert_eq!(pod.wrote(), ["/var/log/acs-broker/release-acs-broker-5d4f8-x2x9z.log"]);
+}
+
+#[tokio::test]
+async fn what_kubelet_brings_is_followed_by_the_running_process() {
+    let redis = RedisServer::start();
+    let url = format!("store.redis.url={}", redis.url());
+    let values = ["--values", "tests/helm/values/hardened.yaml", "--set", &url];
+    let mut pod = Pod::start(&values, "unused", "unused").await;
+    pod.passes("readinessProbe").await;
+    let secrets = "/var/run/secrets/acs-broker";
+    let policy = "/etc/acs-broker-policy/policy.toml";
+    let good = pod.holds(policy);
+    pod.follows("policy", policy, &good.replace("shop:", "crm:")).await;
+    pod.refuses("policy", policy, "[[callers]]").await;
+    pod.follows("policy", policy, &good).await;
+
+    let keys = format!("{secrets}/seal/seal-keys");
+    let before = pod.holds(&keys);
+    pod.follows("seal_keys", &keys, &format!("2026-12:{}=\n{before}", "B".repeat(42) + "A")).await;
+    pod.refuses("seal_keys", &keys, "").await;
+
+    let first = pod.holds(&format!("{secrets}/acs/connection-string"));
+    let second = format!("{secrets}/acs/secondary-connection-string");
+    pod.follows("acs_keys", &second, &first.replace("accesskey=", "accesskey=AAAA")).await;
+    pod.refuses("acs_keys", &second, &first.replace("shop.", "another.")).await;
+
+    let caller = ["--ca", "ca.pem", "--cert", "caller.crt", "--key", "caller.key"];
+    assert!(pod.healthcheck("https", &caller).0);
+    let another = certificates::Authority::new("another").pem;
+    pod.follows("tls", &format!("{secrets}/client-ca/ca.crt"), &another).await;
+    let late = pod.healthcheck("https", &caller);
+    assert!(!late.0, "its authority is no longer trusted: {}", late.1);
+    pod.stops_when_told().await;
+}
+
+#[test]
+fn commands_inside_a_pod_look_at_the_settings_of_the_pod() {
+    let rendered = render(Path::new("tests/helm/values/hardened.yaml"), &[]);
+    let pod = Pod::prepare(&rendered, "unused", "unused");
+    let (accepted, text) = pod.exec(&["check-config"]);
+    assert!(accepted, "{text}");
+    for line in
+        ["backend = \"redis\"  # file ", "mode = \"policy\"  # file ", "address = \"0.0.0.0:8081\"  # file "]
+    {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+#[test]
+fn a_workload_of_entra_is_one_to_aks() {
+    let rendered = render(Path::new("tests/helm/values/entra-workload.yaml"), &[]);
+    let pod = rendered.one("Deployment")["spec"]["template"].clone();
+    assert_eq!(pod["metadata"]["labels"]["azure.workload.identity/use"], json!("true"));
+    let account = rendered.one("ServiceAccount");
+    assert_eq!(account["metadata"]["name"], pod["spec"]["serviceAccountName"]);
+    assert!(account["metadata"]["annotations"]["azure.workload.identity/client-id"].is_string(), "{account}");
+    let managed = render(Path::new("tests/helm/values/entra.yaml"), &[]);
+    let labels = managed.one("Deployment")["spec"]["template"]["metadata"]["labels"].clone();
+    assert!(labels.get("azure.workload.identity/use").is_none(), "{labels}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::error::{Cause, Error};
 use super::once::Request;
-use super::ports::{IdentityPage, Inserted};
+use super::ports::{IdentityPage, Inserted, StoreProblem};
 use super::types::{AccessToken, Caller, IdentityId, IdentityRecord, TokenKey, UserId};
 use super::{Broker, Core, Imported};
 use crate::clock::Timestamp;
@@ -214,6 +214,14 @@ impl Core {
     /// Creates an identity at ACS, with a first token if asked, and maps the user to it unless somebody was faster.
     async fn create(self: &Arc<Self>, user: &UserId, first: Option<&TokenKey>) -> Result<Created, Error> {
         let first = first.map(|key| (key.scopes, key.validity));
+        // Who is not found in a store that was emptied, or under names that are not ours, is no new user. Readiness alone
+        // does not see to that: callers keep the connections they have.
+        if let Err(problem @ (StoreProblem::Emptied | StoreProblem::OtherNames(_))) =
+            self.stores.identities.check().await
+        {
+            let (retry_after, cause) = (Duration::from_secs(1), Some(Arc::new(problem) as Cause));
+            return Err(Error::StoreUnavailable { retry_after, cause });
+        }
         let created = self.issuer.create_identity(user, first).await?;
         let record = self.new_record(created.identity);
         match self.stores.identities.insert_if_absent(user, &record).await {

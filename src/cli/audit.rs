@@ -9,7 +9,9 @@ use serde_json::json;
 
 use super::output::{Exit, Io, Stop};
 use crate::audit::{Head, Report, Verifier, Whom, subject_hash};
+use crate::broker::types::{IdentityId, Invalid, UserId};
 use crate::config;
+use crate::messaging::types::{EmailAddress, Number};
 use crate::secret::Secret;
 
 /// Commands about audit files.
@@ -95,7 +97,7 @@ impl Verify {
         let report = Verifier::new(&keys)
             .verify(&self.files, self.head.as_ref())
             .map_err(|error| Stop::Because(Exit::Failure, error.to_string()))?;
-        let answer = if self.json { as_json(&report) } else { as_text(&report, self.head.is_some()) };
+        let answer = if self.json { as_json(&report) } else { as_text(&report, self.head.as_ref()) };
         writeln!(io.out, "{answer}")?;
         Ok(if report.broken.is_none() { Exit::Success } else { Exit::Failure })
     }
@@ -123,7 +125,7 @@ fn as_json(report: &Report) -> String {
     .to_string()
 }
 
-fn as_text(report: &Report, head_is_known: bool) -> String {
+fn as_text(report: &Report, head: Option<&Head>) -> String {
     let mut lines = vec![format!("files    {}", report.files), format!("records  {}", report.records)];
     for (name, mark) in [("first", &report.first), ("last", &report.last)] {
         if let Some(mark) = mark {
@@ -159,7 +161,16 @@ fn as_text(report: &Report, head_is_known: bool) -> String {
                 let note = "bytes at the end are no whole record: a crash, a full disk, or a write under way";
                 lines.push(format!("note     {} {note}", report.torn_bytes));
             }
-            if !head_is_known {
+            // A head vouches for what is up to it; the end itself is vouched for only if it is the end's own.
+            let of_the_end = report.head.parse::<Head>().ok();
+            if head.is_some() && of_the_end.as_ref() != head {
+                lines.push(
+                    "note     records after the one that --head names could still have been cut off; a newer"
+                        .into(),
+                );
+                lines.push("         head from the broker's log shows it".into());
+            }
+            if head.is_none() {
                 let end = if report.stopped {
                     "the process stopped in order after the last record; it may have run again since"
                 } else {
@@ -177,7 +188,7 @@ impl Subject {
     fn run(&self, io: &mut Io<'_>) -> Result<Exit, Stop> {
         let key = key(&self.key_file)?;
         let mut line = String::new();
-        loop {
+        for number in 1_u64.. {
             line.clear();
             let read = io.input.read_line(&mut line);
             let read =
@@ -186,7 +197,29 @@ impl Subject {
                 return Ok(Exit::Success);
             }
             let value = line.strip_suffix('\n').unwrap_or(&line);
+            let value = value.strip_suffix('\r').unwrap_or(value);
+            // The hash of what is in no record would be found in none, and be taken for an answer.
+            let possible = self.kind.check(value);
+            possible.map_err(|Invalid(what)| Stop::Because(Exit::Usage, format!("line {number} {what}")))?;
             writeln!(io.out, "{}", subject_hash(&key, self.kind.into(), value))?;
+        }
+        Ok(Exit::Success)
+    }
+}
+
+impl Kind {
+    /// Whether records can be about such a value: what a request may hold.
+    fn check(self, value: &str) -> Result<(), Invalid> {
+        match self {
+            Self::User => UserId::parse(value).map(drop),
+            Self::Identity => IdentityId::parse(value).map(drop),
+            Self::Recipient if value.contains('@') => EmailAddress::parse(value, "").map(drop),
+            Self::Recipient => Number::parse(value).map(drop),
+            Self::Sender | Self::Thread if value.trim() != value || value.contains(char::is_control) => {
+                Err(Invalid("must not hold control characters, nor white space around it".into()))
+            }
+            Self::Sender | Self::Thread if value.is_empty() => Err(Invalid("must not be empty".into())),
+            Self::Sender | Self::Thread => Ok(()),
         }
     }
 }
@@ -208,15 +241,71 @@ mod tests {
     #[test]
     fn a_broken_chain_is_told_with_its_place_and_a_whole_one_with_what_it_cannot_show() {
         let mut report = Report { files: 1, records: 3, head: "3:ab".into(), ..Report::default() };
-        let text = as_text(&report, false);
+        let text = as_text(&report, None);
         assert!(
             text.contains("chain    whole") && text.contains("cut off") && text.contains("head     3:ab")
         );
-        assert!(!as_text(&report, true).contains("cut off"));
+        let head = |seq: u64| Some(format!("{seq}:{}", "ab".repeat(32)).parse::<Head>().unwrap());
+        report.head = format!("3:{}", "ab".repeat(32));
+        assert!(!as_text(&report, head(3).as_ref()).contains("cut off"), "the end is what the log told");
+        let text = as_text(&report, head(2).as_ref());
+        assert!(
+            text.contains("after the one that --head names"),
+            "what came later is not vouched for: {text}"
+        );
         report.broken = Some(Break { file: "a.log".into(), line: 4, what: "changed".into() });
-        let text = as_text(&report, false);
+        let text = as_text(&report, None);
         assert!(text.contains("BROKEN   a.log:4: changed") && !text.contains("whole"), "{text}");
         let answer: serde_json::Value = serde_json::from_str(&as_json(&report)).unwrap();
         assert_eq!((&answer["ok"], &answer["broken"]["line"]), (&false.into(), &4.into()));
+    }
+
+    fn subjects(kind: Kind, input: &str) -> (Result<Exit, String>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let key_file = folder.path().join("key");
+        std::fs::write(&key_file, "k".repeat(32)).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut io =
+            Io { input: Box::new(input.as_bytes()), out: Box::new(&mut out), err: Box::new(&mut err) };
+        let ended = Subject { kind, key_file }.run(&mut io).map_err(|stop| format!("{stop:?}"));
+        drop(io);
+        (ended, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_value_is_the_same_whatever_ends_its_line() {
+        let (ended, hashes) = subjects(Kind::User, "alice\nalice\r\nalice");
+        let hashes: Vec<_> = hashes.lines().collect();
+        assert_eq!((ended, hashes.len()), (Ok(Exit::Success), 3));
+        assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+    }
+
+    #[test]
+    fn what_can_be_in_no_record_is_refused_and_not_hashed() {
+        for (kind, value) in [
+            (Kind::User, ""),
+            (Kind::User, " alice"),
+            (Kind::User, "a\tb"),
+            (Kind::Identity, ""),
+            (Kind::Recipient, "+1 (425) 555-0123"),
+            (Kind::Recipient, "2065550199"),
+            (Kind::Recipient, "alice@"),
+            (Kind::Sender, ""),
+            (Kind::Thread, "19:a@thread.v2 "),
+        ] {
+            let (ended, hashes) = subjects(kind, &format!("{value}\n"));
+            let why = ended.unwrap_err();
+            assert!(why.contains("Usage") && why.contains("line 1 must"), "{kind:?} {value:?}: {why}");
+            assert!(hashes.is_empty(), "{kind:?} {value:?}");
+            assert!(value.trim().is_empty() || !why.contains(value.trim()), "a value is not repeated: {why}");
+        }
+        for (kind, value) in [
+            (Kind::Recipient, "+14255550123"),
+            (Kind::Recipient, "alice@contoso.example"),
+            (Kind::Sender, "50505"),
+            (Kind::Thread, "19:a@thread.v2"),
+        ] {
+            assert_eq!(subjects(kind, value).0, Ok(Exit::Success), "{kind:?}");
+        }
     }
 }

@@ -8,7 +8,6 @@ use clap::Args;
 
 use super::output::{Exit, Io, Stop};
 use super::settings;
-use crate::auth::Mode;
 use crate::auth::policy::{self, Case, File};
 use crate::broker::policy::Rpc;
 use crate::broker::types::{Scope, ScopeSet, UserId, Validity};
@@ -62,12 +61,6 @@ impl CheckConfig {
         for warning in &config.warnings {
             writeln!(io.err, "warning: {warning}")?;
         }
-        if policy.is_some() && config.auth.mode != Mode::Policy {
-            writeln!(
-                io.err,
-                "warning: auth.policy_file is set, and auth.mode is not \"policy\": it has no effect"
-            )?;
-        }
         Ok(Exit::Success)
     }
 
@@ -94,7 +87,8 @@ impl CheckConfig {
     }
 
     fn case(&self, rpc: &str) -> Result<Case, Stop> {
-        let rpc = Rpc::named(rpc)
+        // Logs and audit records write the package before it.
+        let rpc = Rpc::named(rpc.trim_start_matches('/').trim_start_matches("acsbroker.v1."))
             .ok_or_else(|| usage("RPC must be one of the API, such as TokenService/IssueToken"))?;
         let user = self.user.as_deref().map(UserId::parse).transpose();
         let user = user.map_err(|invalid| usage(format!("--user {invalid}")))?;

@@ -1,6 +1,7 @@
 //! `doctor`: looks at everything a broker needs, from where it would run, and says what to do about what is wrong.
 //!
-//! A line for each check. It changes nothing, sends ACS nothing but harmless probes, and prints no secret.
+//! A line for each check. It changes nothing but that a Redis in which nothing is yet gets its marker, as from any broker;
+//! sends ACS nothing but harmless probes, asks issuers for nothing but their public keys, and prints no secret.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,16 +13,24 @@ use tokio::time::Instant;
 
 use super::output::{Exit, Io, Stop};
 use super::settings;
-use crate::acs::{self, CredentialKind, Probed};
+use crate::acs::{self, CredentialKind, Probed, Refusal, SignIn};
 use crate::app::credential::{SKEW_TOLD, mend};
+use crate::auth::Mode;
+use crate::auth::jwt::Verifier;
+use crate::auth::policy;
+use crate::broker::ports::StoreProblem;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Purpose};
 use crate::metrics::Metrics;
 use crate::store::{self, Backend};
 
-/// The time for all that is asked of ACS, and for the store.
+/// The time for all that is asked of ACS, for the store, and for all issuers together.
 const ACS_WITHIN: Duration = Duration::from_secs(20);
 const STORE_WITHIN: Duration = Duration::from_secs(10);
+const ISSUERS_WITHIN: Duration = Duration::from_secs(5);
+const NO_REDIS: &str = "Redis does not answer: check store.redis.url and the network";
+/// How often it is looked whether the issuers have answered.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// `doctor`.
 #[derive(Debug, Args)]
@@ -60,6 +69,8 @@ impl Doctor {
             }
             look_at_acs(&config, &mut findings).await?;
             look_at_the_store(&config, &mut findings).await?;
+            look_at_the_policy(&config, &mut findings).await?;
+            look_at_the_audit(&config, &mut findings)?;
             Ok(if findings.failed { Exit::Failure } else { Exit::Success })
         })
     }
@@ -82,13 +93,21 @@ async fn look_at_acs(config: &Config, findings: &mut Findings<'_, '_>) -> Result
         match probed {
             Probed::Accepted => findings.ok("credential", &format!("{what}: ACS accepts it"))?,
             Probed::Refused(refusal) => {
-                findings.fail("credential", &format!("{what}: {}", mend(*refusal, kind, client.skew())))?;
+                let what = format!("{what}: {}", refused(*refusal, place, &config.acs, client.skew()));
+                findings.fail("credential", &what)?;
             }
             Probed::Unknown => {
-                let endpoint = client.endpoint().as_str();
+                let asked = match (kind, config.acs.entra.kind) {
+                    (CredentialKind::Key, _) => client.endpoint().as_str().to_owned(),
+                    (CredentialKind::Entra, SignIn::Managed) => {
+                        format!("{} or acs.entra.metadata", client.endpoint().as_str())
+                    }
+                    (CredentialKind::Entra, _) => {
+                        format!("{} or acs.entra.authority", client.endpoint().as_str())
+                    }
+                };
                 let hint = "check the network, the proxy and acs.ca_file";
-                findings
-                    .fail("credential", &format!("{what}: no answer that tells from {endpoint}; {hint}"))?;
+                findings.fail("credential", &format!("{what}: no answer that tells from {asked}; {hint}"))?;
             }
         }
     }
@@ -107,6 +126,26 @@ async fn look_at_acs(config: &Config, findings: &mut Findings<'_, '_>) -> Result
         findings.ok("clock", &what)?;
     }
     Ok(())
+}
+
+/// What to do about a credential that is refused. Each key has a setting of its own.
+fn refused(refusal: Refusal, place: usize, settings: &acs::Settings, skew_millis: Option<i64>) -> String {
+    let skew = Duration::from_millis(skew_millis.unwrap_or_default().unsigned_abs());
+    match (refusal, settings.credential) {
+        (Refusal::Acs(_), CredentialKind::Key) if skew <= SKEW_TOLD => {
+            let setting =
+                if place == 0 { "acs.connection_string" } else { "acs.secondary_connection_string" };
+            format!("ACS refuses it: copy it from the resource again into {setting} (or its _file)")
+        }
+        (Refusal::Entra, CredentialKind::Entra) => {
+            let token = settings.entra.federated_token.as_deref();
+            match token.filter(|_| settings.entra.kind == SignIn::Workload).map(std::fs::File::open) {
+                Some(Err(error)) => format!("acs.entra.federated_token cannot be read ({})", error.kind()),
+                _ => mend(refusal, settings.credential, skew_millis),
+            }
+        }
+        _ => mend(refusal, settings.credential, skew_millis),
+    }
 }
 
 async fn look_at_the_store(config: &Config, findings: &mut Findings<'_, '_>) -> Result<(), Stop> {
@@ -128,16 +167,71 @@ async fn look_at_the_store(config: &Config, findings: &mut Findings<'_, '_>) -> 
     let opening = async {
         let opened = store::open(&config.store, url, password, clock, Metrics::new()).await;
         match opened {
-            Ok(opened) => opened.core.identities.check().await.map_err(|problem| problem.to_string()),
+            Ok(opened) => opened.core.identities.check().await.map_err(|problem| match problem {
+                StoreProblem::Unreachable => NO_REDIS.to_owned(),
+                problem => problem.to_string(),
+            }),
             Err(error) => Err(error.to_string()),
         }
     };
     match tokio::time::timeout(STORE_WITHIN, opening).await {
         Ok(Ok(())) => findings.ok("store", "Redis answers and is fit")?,
         Ok(Err(problem)) => findings.fail("store", &problem)?,
-        Err(_) => findings.fail("store", "Redis does not answer: check store.redis.url and the network")?,
+        Err(_) => findings.fail("store", NO_REDIS)?,
     }
     Ok(())
+}
+
+/// The policy and, as it may name issuers, whether their keys can be fetched from here.
+async fn look_at_the_policy(config: &Config, findings: &mut Findings<'_, '_>) -> Result<(), Stop> {
+    if config.auth.mode != Mode::Policy {
+        return Ok(());
+    }
+    let file = match policy::read(&config.auth.policy_file) {
+        Ok(file) => file,
+        Err(bad) => return told(findings.fail("policy", &bad.to_string())),
+    };
+    let shadow = if config.auth.shadow { "; in shadow mode: it refuses nothing" } else { "" };
+    let (callers, tests) = (file.callers.len(), file.tests());
+    findings.ok("policy", &format!("{callers} callers; {tests} tests passed{shadow}"))?;
+    if file.issuers.is_empty() {
+        return Ok(());
+    }
+    let count = file.issuers.len();
+    let verifier = Verifier::new(file.issuers, Arc::new(SystemClock), Metrics::new());
+    let all_there = async {
+        while !verifier.trouble().is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    if tokio::time::timeout(ISSUERS_WITHIN, all_there).await.is_ok() {
+        return told(findings.ok("issuers", &format!("{count}: their keys can be fetched")));
+    }
+    for (_, what) in verifier.trouble() {
+        let hint =
+            "check issuer, jwks_url, ca_file and bearer_file, and the network; the broker's log says more";
+        findings.fail("issuers", &format!("{what}; {hint}"))?;
+    }
+    Ok(())
+}
+
+/// Whether records can be written. Nothing is: a broker that runs has the file.
+fn look_at_the_audit(config: &Config, findings: &mut Findings<'_, '_>) -> Result<(), Stop> {
+    if config.audit.file.is_empty() {
+        return Ok(());
+    }
+    let path = std::path::Path::new(&config.audit.file);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    told(if path.exists() {
+        match std::fs::OpenOptions::new().append(true).open(path) {
+            Ok(_) => findings.ok("audit", "the file is there and can be written"),
+            Err(error) => findings.fail("audit", &format!("audit.file cannot be written ({})", error.kind())),
+        }
+    } else if folder.is_none_or(std::path::Path::is_dir) {
+        findings.ok("audit", "the file will be made")
+    } else {
+        findings.fail("audit", "the folder of audit.file does not exist: make it, writable by this user")
+    })
 }
 
 fn told(written: std::io::Result<()>) -> Result<(), Stop> {

@@ -54,7 +54,8 @@ impl Healthcheck {
                 }
                 Err(failure) => {
                     // Docker knows 0 and 1 only.
-                    let _ = writeln!(io.err, "error: {failure}");
+                    let told = failure.to_string().replace("see --server", "see --addr");
+                    let _ = writeln!(io.err, "error: {told}");
                     Ok(Exit::Failure)
                 }
             }

@@ -125,7 +125,24 @@ fn failure_text(failure: &Failure) -> String {
     if let Some(id) = &failure.request_id {
         lines.push(format!("  request  {id}"));
     }
+    if broke_off(failure) {
+        lines.push(
+            "  hint     the connection was closed before a broker answered. Does it speak TLS (https://)?"
+                .into(),
+        );
+        lines.push(
+            "           Does it ask for a client certificate (--cert, --key) of an authority it trusts?"
+                .into(),
+        );
+    }
     lines.join("\n")
+}
+
+/// Whether a call failed without an answer: each of a broker's has a reason.
+fn broke_off(failure: &Failure) -> bool {
+    failure.reason.is_none()
+        && failure.request_id.is_none()
+        && matches!(failure.code, "UNKNOWN" | "CANCELLED")
 }
 
 /// A time as RFC 3339 in UTC, to the millisecond.
@@ -192,6 +209,21 @@ mod tests {
         let error: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(error["error"]["retry_after_seconds"], 1.5);
         assert_eq!(error["error"]["fields"][0]["field"], "user_id");
+    }
+
+    #[test]
+    fn a_call_that_no_broker_answered_is_told_with_what_to_look_at() {
+        let told = |code, reason: Option<&str>| {
+            let failure = Failure { reason: reason.map(str::to_owned), request_id: None, ..failure(code) };
+            let mut text = Vec::new();
+            Stop::from(failure).tell(&mut text, false);
+            String::from_utf8(text).unwrap()
+        };
+        for code in ["UNKNOWN", "CANCELLED"] {
+            assert!(told(code, None).contains("https://") && told(code, None).contains("--cert"), "{code}");
+            assert!(!told(code, Some("WHY")).contains("hint"), "a broker has answered: {code}");
+        }
+        assert!(!told("NOT_FOUND", None).contains("hint"));
     }
 
     #[test]

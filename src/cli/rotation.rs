@@ -36,6 +36,11 @@ impl Rotation {
         let set = environment.get("ACS_BROKER__ADMIN__ADDRESS");
         let admin =
             self.admin.as_ref().or(set).map_or(DEFAULT_ADMIN, String::as_str).replace("0.0.0.0", "127.0.0.1");
+        // Else what the system says of an address that is none is all there is to read.
+        if admin.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+            let what = "--admin must be HOST:PORT, such as 127.0.0.1:8081";
+            return Err(Stop::Because(Exit::Usage, what.into()));
+        }
         let page = super::one_call_for(async {
             let asking = tokio::time::timeout(self.timeout, ask(&admin));
             asking.await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))

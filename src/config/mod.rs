@@ -356,6 +356,9 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
                 .into(),
         );
     }
+    if purpose != Purpose::Emulator {
+        warn_of_what_has_no_effect(layers, &mut warnings);
+    }
     let (server, admin) = (address(layers, "server.address"), address(layers, "admin.address"));
     let webhook = address(layers, "webhook.address");
     let is_taken = |one: Option<SocketAddr>, other| one == other && one.is_some_and(|one| one.port() != 0);
@@ -390,6 +393,31 @@ fn check_together(layers: &mut Layers, secrets: &Secrets, purpose: Purpose) -> V
         }
     }
     warnings
+}
+
+/// Says which settings look as if they let fewer callers in, and do not.
+fn warn_of_what_has_no_effect(layers: &Layers, warnings: &mut Vec<String>) {
+    let is_policy = layers.text("auth.mode") == "policy";
+    let idle = [
+        ("auth.policy_file", !layers.text("auth.policy_file").is_empty()),
+        ("auth.shadow", layers.value("auth.shadow").and_then(toml::Value::as_bool) == Some(true)),
+        ("auth.mesh.header", !layers.text("auth.mesh.header").is_empty()),
+    ];
+    for (key, _) in idle.iter().filter(|(_, is_set)| *is_set && !is_policy) {
+        warnings.push(format!("{key} is set, and auth.mode is not \"policy\": it has no effect"));
+    }
+    let pinned = layers.text("auth.mesh.pinned");
+    if is_policy
+        && !pinned.is_empty()
+        && !pinned.split(',').any(|pin| pin.trim() == "loopback")
+        && layers.text("server.tls.client_ca_file").is_empty()
+    {
+        warnings.push(
+            "auth.mesh.pinned names proxies by their certificates, and no client is asked for one \
+             (server.tls.client_ca_file): nobody's header is believed"
+                .into(),
+        );
+    }
 }
 
 /// Checks that there is a credential, and that two keys are of one resource.

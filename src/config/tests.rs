@@ -399,6 +399,30 @@ fn unwise_settings_are_warned_about() {
     assert!(config.warnings[0].contains("allow_off_loopback"));
 }
 
+#[test]
+fn settings_that_look_as_if_they_kept_callers_out_and_do_not_are_warned_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("policy.toml");
+    std::fs::write(&policy, "callers = []").unwrap();
+    let policy = format!("policy_file = {}", toml::Value::from(policy.display().to_string()));
+    for (auth, told) in [
+        (policy.as_str(), "auth.policy_file is set, and auth.mode"),
+        ("shadow = true", "auth.shadow is set, and auth.mode"),
+        ("[auth.mesh]\nheader = \"xfcc\"\npinned = \"loopback\"", "auth.mesh.header is set, and auth.mode"),
+    ] {
+        let config = load_with(Purpose::Serve, &format!("[auth]\n{auth}"), &[GOOD]).unwrap();
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+        assert!(config.warnings[0].starts_with(told), "{:?}", config.warnings);
+    }
+    let mesh = |pinned: &str| {
+        format!("[auth]\nmode = \"policy\"\n{policy}\n[auth.mesh]\nheader = \"xfcc\"\npinned = \"{pinned}\"")
+    };
+    let by_name = load_with(Purpose::Serve, &mesh("dns:gateway.svc"), &[GOOD]).unwrap();
+    assert!(by_name.warnings[0].contains("nobody's header is believed"), "{:?}", by_name.warnings);
+    let by_place = load_with(Purpose::Serve, &mesh("dns:gateway.svc, loopback"), &[GOOD]).unwrap();
+    assert_eq!(by_place.warnings, Vec::<String>::new());
+}
+
 /// A value of any type, often under a key that exists.
 fn overlay() -> impl Strategy<Value = String> {
     let keys: Vec<String> = Layers::new().keys();

@@ -10,6 +10,8 @@
 #[cfg(feature = "emulator")]
 mod clients;
 #[cfg(feature = "emulator")]
+mod doctor;
+#[cfg(feature = "emulator")]
 mod lifecycle;
 #[cfg(feature = "emulator")]
 mod messages;

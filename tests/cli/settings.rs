@@ -151,6 +151,8 @@ fn a_wrong_command_line_exits_with_2_and_says_what_is_right() {
             "must be like http://127.0.0.1:50051",
         ),
         (&["healthcheck", "--timeout", "x"], "must be a duration such as"),
+        (&["rotation", "--admin", "nothing"], "--admin must be HOST:PORT, such as"),
+        (&["rotation", "--admin", "host:http"], "--admin must be HOST:PORT, such as"),
     ];
     for (arguments, mend) in table {
         let finished = run(arguments);
@@ -171,6 +173,9 @@ fn a_broker_that_is_not_there_is_told_with_exit_code_4() {
     assert!(finished.err.contains("is the broker running?"), "{}", finished.err);
     let finished = run(&["healthcheck", "--addr", &address.to_string()]);
     assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.err.contains("see --addr") && !finished.err.contains("--server"), "{finished:?}");
+    let finished = run(&["rotation", "--admin", &address.to_string()]);
+    assert_eq!(finished.code, Some(4), "{finished:?}");
 }
 
 const POLICY: &str = r#"
@@ -236,11 +241,41 @@ fn check_config_explains_what_a_policy_makes_of_a_call() {
         explain(&["TokenService/IssueToken", "--user", "shop:1", "--scope", "chat", "--scope", "voip"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.out.contains("REFUSED  scopes chat,voip: the permission scope:voip is missing"));
+    for written in ["acsbroker.v1.TokenService/IssueToken", "/acsbroker.v1.TokenService/IssueToken"] {
+        assert_eq!(explain(&[written]).code, Some(0), "as logs and records write it: {written}");
+    }
     for wrong in [&["TokenService/Issue"][..], &["TokenService/IssueToken", "--scope", "x"]] {
         assert_eq!(explain(wrong).code, Some(2), "{wrong:?}");
     }
     let unknown = with_policy(POLICY, &["--explain", "nobody", "TokenService/IssueToken"]);
     assert_eq!((unknown.code, unknown.err.contains("no caller of that name")), (Some(2), true));
+}
+
+#[test]
+fn the_examples_of_the_manual_are_policies_and_are_answered_as_it_says() {
+    let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policy.md")).unwrap();
+    let blocks = |kind: &str| -> Vec<String> {
+        let fence = format!("```{kind}\n");
+        let parts = manual.split(&fence).skip(1);
+        parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
+    };
+    let policies = blocks("toml");
+    assert!(policies.len() >= 2);
+    for policy in &policies {
+        assert_eq!(with_policy(policy, &[]).code, Some(0), "{policy}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("policy.toml"), &policies[0]).unwrap();
+    let mut asked = 0;
+    for command in
+        blocks("console").concat().split("$ acs-broker ").filter(|text| text.starts_with("check-config"))
+    {
+        let (line, answer) = command.split_once('\n').unwrap();
+        let finished = finish(binary().args(line.split(' ')).current_dir(dir.path()), "");
+        assert_eq!(finished.out, answer, "{line}: {finished:?}");
+        asked += 1;
+    }
+    assert_eq!(asked, 2);
 }
 
 #[test]

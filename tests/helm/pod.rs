@@ -15,8 +15,10 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::certificates::Authority;
 use crate::chart::{Rendered, template};
 use crate::redis_server::free_port;
+use crate::volume;
 
 /// The access key of the connection string that pods get: what must never be shown.
 pub(crate) const ACCESS_KEY: &str = "bm90LWEtcmVhbC1rZXktYnV0LWJhc2U2NA==";
@@ -32,14 +34,25 @@ pub(crate) struct Pod {
     /// Mount paths and the folders they stand for.
     mounts: Vec<(String, PathBuf)>,
     process: Option<Child>,
+    /// Whether AKS makes an identity of Entra of it.
+    is_workload: bool,
 }
+
+/// What the tests know a pod by, and kubelet would tell it.
+const POD_NAME: &str = "release-acs-broker-5d4f8-x2x9z";
+
+/// Who may call by the policy of the value sets.
+const CALLER: &str = "spiffe://corp.example/ns/shop/sa/orders";
 
 impl Pod {
     /// Lays out the volumes of the rendered Deployment. Secrets hold an ACS connection string, a Redis URL and its
-    /// password, by what their keys are called.
+    /// password, by what their keys are called. One authority issues the pod's certificate and that of a caller; all
+    /// three lie in the pod's folder as `ca.pem`, `caller.crt` and `caller.key`.
     pub(crate) fn prepare(rendered: &Rendered, redis_url: &str, redis_password: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let spec = rendered.one("Deployment")["spec"]["template"]["spec"].clone();
+        let template = &rendered.one("Deployment")["spec"]["template"];
+        let is_workload = template["metadata"]["labels"]["azure.workload.identity/use"] == "true";
+        let spec = template["spec"].clone();
         let container = spec["containers"][0].clone();
         let test_container = rendered.one("Pod")["spec"]["containers"][0].clone();
         let mut mounts: Vec<(String, PathBuf)> = Vec::new();
@@ -49,8 +62,15 @@ impl Pod {
             std::fs::create_dir_all(&place).unwrap();
             mounts.push((path.to_owned(), place));
         }
-        let pod = Self { folder, container, test_container, mounts, process: None };
+        let pod = Self { folder, container, test_container, mounts, process: None, is_workload };
 
+        let authority = Authority::new("corp");
+        let (server, caller) = (authority.server(), authority.client(CALLER));
+        for (name, text) in
+            [("ca.pem", &authority.pem), ("caller.crt", &caller.cert), ("caller.key", &caller.key)]
+        {
+            std::fs::write(pod.folder.path().join(name), text).unwrap();
+        }
         let connection = format!("endpoint=https://shop.communication.azure.com/;accesskey={ACCESS_KEY}");
         for volume in spec["volumes"].as_array().unwrap() {
             let mounts = pod.container["volumeMounts"].as_array().unwrap();
@@ -61,17 +81,15 @@ impl Pod {
                 let name = if volume["name"] == "policy" { "policy.toml" } else { "config.toml" };
                 files.insert(name.to_owned(), pod.local(&rendered.file(name).unwrap()));
             } else if volume["secret"].is_object() {
-                let server =
-                    rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()])
-                        .unwrap();
                 for item in volume["secret"]["items"].as_array().into_iter().flatten() {
                     let key = item["key"].as_str().unwrap();
                     let content = match volume["name"].as_str().unwrap() {
                         "acs" => connection.clone(),
                         "redis" if key.contains("password") => redis_password.to_owned(),
                         "redis" => redis_url.to_owned(),
-                        "tls" if key.ends_with(".key") => server.signing_key.serialize_pem(),
-                        "tls" | "client-ca" => server.cert.pem(),
+                        "tls" if key.ends_with(".key") => server.key.clone(),
+                        "tls" => server.cert.clone(),
+                        "client-ca" => authority.pem.clone(),
                         "seal" if key.contains("hash") => "b9qvJYTPeRB1tV5ZrQ2mXc8LwHs3NdKf".to_owned(),
                         "seal" => "2026-11:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned(),
                         "webhook" => "known to Event Grid alone".to_owned(),
@@ -80,16 +98,84 @@ impl Pod {
                     // Editors and `kubectl create secret --from-file` leave a line end behind.
                     files.insert(item["path"].as_str().unwrap().to_owned(), format!("{content}\n"));
                 }
-                if volume["secret"]["items"].is_null() {
-                    let authority = rcgen::generate_simple_self_signed(["redis".to_owned()]).unwrap();
-                    files.insert("ca.crt".to_owned(), authority.cert.pem());
+                if volume["name"] == "audit-key" {
+                    files.insert("audit-key".to_owned(), "a key of at least thirty-two bytes".to_owned());
+                } else if volume["secret"]["items"].is_null() {
+                    files.insert("ca.crt".to_owned(), authority.pem.clone());
                 }
+            } else if volume["projected"].is_object() {
+                files.insert("ca.crt".to_owned(), authority.pem.clone());
+                files.insert("token".to_owned(), "a token for the API server".to_owned());
             }
-            for (name, content) in files {
-                std::fs::write(place.join(name), content).unwrap();
+            if !files.is_empty() {
+                volume::bring(&place, &files);
             }
         }
         pod
+    }
+
+    /// Brings another content of a file, as kubelet does when its Secret or ConfigMap has changed, and waits until the
+    /// process goes by it.
+    pub(crate) async fn follows(&self, what: &str, path: &str, content: &str) {
+        let read = format!("acs_broker_reloads_total{{what=\"{what}\",outcome=\"ok\"}}");
+        self.brings(&read, path, content).await;
+        let failed = self.metric(&format!("acs_broker_reload_failed{{what=\"{what}\"}}")).await;
+        assert_eq!(failed.as_deref(), Some("0"), "{what}");
+    }
+
+    /// Brings a content that cannot be used, and waits until the process has said so.
+    pub(crate) async fn refuses(&self, what: &str, path: &str, content: &str) {
+        let refused = format!("acs_broker_reloads_total{{what=\"{what}\",outcome=\"failed\"}}");
+        self.brings(&refused, path, content).await;
+        let failed = self.metric(&format!("acs_broker_reload_failed{{what=\"{what}\"}}")).await;
+        assert_eq!(failed.as_deref(), Some("1"), "{what}");
+    }
+
+    async fn brings(&self, counted: &str, path: &str, content: &str) {
+        let before = self.metric(counted).await;
+        let path = self.file(path);
+        let (place, name) = (path.parent().unwrap(), path.file_name().unwrap().to_str().unwrap());
+        let mut files = volume::files(place);
+        files.insert(name.to_owned(), content.to_owned()).expect("the volume has such a file");
+        volume::bring(place, &files);
+        let start = Instant::now();
+        while self.metric(counted).await == before {
+            assert!(start.elapsed() < PATIENCE, "{counted} stays {before:?}: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The text of a file of the pod.
+    pub(crate) fn holds(&self, path: &str) -> String {
+        std::fs::read_to_string(self.file(path)).unwrap()
+    }
+
+    /// Every file that the pod did not have from the beginning, but for its own log.
+    pub(crate) fn wrote(&self) -> Vec<String> {
+        let (mut folders, mut found) = (vec![self.folder.path().to_owned()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                let path = format!("/{}", entry.path().strip_prefix(self.folder.path()).unwrap().display());
+                let kind = entry.file_type().unwrap();
+                let is_given = path.contains("/..")
+                    || ["/ca.pem", "/caller.crt", "/caller.key", "/log"].contains(&&*path);
+                if kind.is_dir() && !is_given {
+                    folders.push(entry.path());
+                } else if kind.is_file() && !is_given {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    }
+
+    /// The value of a metric, by its name and labels.
+    pub(crate) async fn metric(&self, name: &str) -> Option<String> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let ports = self.container["ports"].as_array().unwrap();
+        let port = &ports.iter().find(|port| port["name"] == "admin").unwrap()["containerPort"];
+        let text = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.ok()?.text().await.ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned))
     }
 
     /// Renders the chart on free ports and starts the pod's process. A port that somebody else took meanwhile is
@@ -169,19 +255,41 @@ impl Pod {
         for argument in container["args"].as_array().unwrap() {
             command.arg(self.local(argument.as_str().unwrap()));
         }
+        let mut known: Vec<(String, String)> = Vec::new();
         for variable in container["env"].as_array().into_iter().flatten() {
-            let value = variable["value"].as_str().expect("the chart renders plain values alone");
-            command.env(variable["name"].as_str().unwrap(), self.local(value));
+            let name = variable["name"].as_str().unwrap();
+            let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+                Some("metadata.name") => POD_NAME.to_owned(),
+                _ => {
+                    let value = variable["value"].as_str().expect("the chart renders plain values alone");
+                    known.iter().fold(value.to_owned(), |value, (name, known)| value.replace(name, known))
+                }
+            };
+            command.env(name, self.local(&value));
+            known.push((format!("$({name})"), value));
+        }
+        if self.is_workload {
+            // What the admission webhook of AKS puts into pods with that label.
+            let token = self.folder.path().join("azure-identity-token");
+            std::fs::write(&token, "a token").unwrap();
+            command.env("AZURE_CLIENT_ID", "00000000-0000-4000-8000-000000000001");
+            command.env("AZURE_TENANT_ID", "00000000-0000-4000-8000-000000000002");
+            command.env("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com/");
+            command.env("AZURE_FEDERATED_TOKEN_FILE", token);
         }
         command
     }
 
+    /// Runs another command in the pod, with nothing but its environment.
+    pub(crate) fn exec(&self, arguments: &[&str]) -> (bool, String) {
+        let mut container = self.container.clone();
+        container["args"] = arguments.into();
+        finished(self.command(&container))
+    }
+
     /// Runs `check-config` on the pod's settings and environment: whether it is content, and what it says.
     pub(crate) fn check_config(&self) -> (bool, String) {
-        let mut container = self.container.clone();
-        assert_eq!(container["args"][0], "serve");
-        container["args"][0] = "check-config".into();
-        finished(self.command(&container))
+        self.exec(&["check-config"])
     }
 
     /// Runs what `helm test` would, with the Service's name standing for this machine.
@@ -196,14 +304,14 @@ impl Pod {
         finished(self.command(&container))
     }
 
-    /// Asks the port of the API whether it serves, with these flags; `tls.crt` stands for the pod's own certificate.
+    /// Asks the port of the API whether it serves, with these flags; `ca.pem`, `caller.crt` and `caller.key` are files of
+    /// the pod's folder.
     pub(crate) fn healthcheck(&self, scheme: &str, flags: &[&str]) -> (bool, String) {
         let ports = self.container["ports"].as_array().unwrap();
         let port = &ports.iter().find(|port| port["name"] == "grpc").unwrap()["containerPort"];
-        let certificate = self.file("/var/run/secrets/acs-broker/tls/tls.crt").display().to_string();
         let mut command = Command::new(env!("CARGO_BIN_EXE_acs-broker"));
         command.env_clear().args(["healthcheck", "--addr", &format!("{scheme}://127.0.0.1:{port}")]);
-        command.args(flags.iter().map(|flag| flag.replace("tls.crt", &certificate)));
+        command.current_dir(self.folder.path()).args(flags);
         finished(command)
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use acs_broker::grpc::proto::v1;
 use tonic_types::StatusExt;
 
 use crate::harness::{BrokerProcess, chat, emulator_process, until};
@@ -96,4 +97,39 @@ async fn a_killed_redis_costs_clear_errors_only_and_two_seconds_after_its_return
     assert!(recoveries.iter().all(|took| *took < Duration::from_secs(2)), "{recoveries:?}");
     let calls = emulator.control("calls").await;
     assert_eq!(calls["create_identity"], 20, "no second identity for anybody: {calls}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_an_emptied_redis_nobody_gets_a_second_identity_and_an_import_brings_all_back() {
+    let redis = RedisServer::start();
+    let emulator = emulator_process().await;
+    let settings = [("STORE__BACKEND", "redis"), ("STORE__REDIS__URL", &redis.url())];
+    let mut broker = BrokerProcess::start(&emulator.connection_string, &settings).await;
+    let (mut tokens, mut identities) = (broker.tokens().await, broker.identities().await);
+    let before = tokens.issue_token(chat("alice")).await.unwrap().into_inner().acs_user_id;
+    let resolve = |user: &str| v1::ResolveIdentityRequest { user_id: user.into(), ..Default::default() };
+    identities.resolve_identity(resolve("alice")).await.unwrap();
+
+    redis.command::<()>(&["FLUSHALL"]);
+    // At once, over the connection it has, and before anything is reported as not ready.
+    for status in [
+        tokens.issue_token(chat("alice")).await.unwrap_err(),
+        identities.resolve_identity(resolve("alice")).await.unwrap_err(),
+    ] {
+        assert_eq!(
+            status.get_error_details().error_info().unwrap().reason,
+            "STORE_UNAVAILABLE",
+            "{status:?}"
+        );
+    }
+    assert_eq!(emulator.control("identities").await["alive"], 1);
+
+    let entry = v1::Identity { user_id: "alice".into(), acs_user_id: before.clone(), ..Default::default() };
+    let import = v1::ImportIdentitiesRequest { identity: Some(entry), ..Default::default() };
+    let imported = identities.import_identities(futures_util::stream::iter([import])).await.unwrap();
+    assert_eq!(imported.into_inner().imported_count, 1);
+    broker.terminate().await;
+    broker.restart().await;
+    let after = broker.tokens().await.issue_token(chat("alice")).await.unwrap().into_inner().acs_user_id;
+    assert_eq!(after, before);
 }

@@ -111,6 +111,9 @@ impl Seen {
         let mut text = String::from("\n[[callers]]\n");
         if name.starts_with('{') {
             text.push_str(&format!("name = \"\"  # the policy does not list it yet\nmatch = [{name}]\n"));
+        } else if name.contains(' ') {
+            // What is said of those who cannot be told apart; no name of a caller has a space.
+            text.push_str(&format!("name = \"\"  # {name}: what would prove who it is?\nmatch = []\n"));
         } else {
             text.push_str(&format!(
                 "name = {}\nmatch = []  # as it is in the policy\n",

@@ -86,7 +86,11 @@ fn a_stranger_is_described_by_what_a_match_would_say_and_a_person_not_at_all() {
         let stranger = shadow.stranger(&peer("[::1]:1"), Some(&principal), why).unwrap();
         stranger.may(Rpc::GetSms, Need::Rpc).unwrap();
     }
+    let unproven = shadow.stranger(&peer("[::1]:1"), None, Unidentified::NotClaimed).unwrap();
+    unproven.may(Rpc::SendSms, Need::Rpc).unwrap();
     let told = shadow.policy();
+    assert!(told.contains("name = \"\"  # a stranger: what would prove who it is?\nmatch = []\n"), "{told}");
+    assert!(!told.contains("as it is in the policy"), "no policy lists any of these: {told}");
     assert!(told.contains("match = [{ spiffe = 'spiffe://corp/sa/new\"' }]"), "{told}");
     assert!(told.contains("{ issuer = \"portal\", subject = \"system:serviceaccount:shop:new\" }"), "{told}");
     assert!(!told.contains("alice"), "{told}");
