@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_file_that_holds_no_whole_record_yet_is_neither_whole_nor_broken() {
         for (torn_bytes, what) in [(0, "no record yet"), (12, "12 bytes are the torn beginning")] {
-            let text = as_text(&Report { files: 1, torn_bytes, ..Report::default() }, false);
+            let text = as_text(&Report { files: 1, torn_bytes, ..Report::default() }, None);
             assert!(text.contains(what) && text.contains("not begun"), "{text}");
             assert!(!text.contains("whole\n") && !text.contains("BROKEN"), "{text}");
         }
