@@ -68,35 +68,23 @@ async fn watching(ahead: u32, room: usize) -> (Teller, Watch, mpsc::Receiver<Wat
     (Teller { broker, sight, trail, told: 0, names: HashMap::new(), events, stopping }, watch, taken)
 }
 
-fn change_the_policy(teller: &Teller) {
-    teller.sight.caller().permissions().replaced().cancel();
-}
-
 #[tokio::test]
 async fn what_was_found_under_the_old_policy_is_not_told_under_the_new_one() {
     let (mut teller, watch, mut taken) = watching(6, 1).await;
-    let permissions = teller.sight.caller().permissions().replaced().clone();
+    let replaced = teller.sight.caller().permissions().replaced().clone();
     let telling = tokio::spawn(async move { teller.tell(watch).await });
     // One is ready, one is judged and waits for room, and four were found with them.
-    while taken.len() < 1 {
-        tokio::task::yield_now().await;
-    }
-    permissions.cancel();
+    let is_ready = async {
+        while taken.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), is_ready).await.expect("an event");
+    replaced.cancel();
     let mut told = 0;
     while taken.recv().await.is_some() {
         told += 1;
     }
     assert_eq!(told, 2, "those that were judged before the change, and no other");
     assert_eq!(telling.await.unwrap().unwrap_err().reason(), "POLICY_CHANGED");
-}
-
-#[tokio::test]
-async fn events_that_are_found_in_the_instant_of_a_change_are_not_told() {
-    // Which of the two is seen first is chance.
-    for _ in 0..64 {
-        let (mut teller, watch, mut taken) = watching(1, 16).await;
-        change_the_policy(&teller);
-        assert_eq!(teller.tell(watch).await.unwrap_err().reason(), "POLICY_CHANGED");
-        assert!(taken.try_recv().is_err(), "an event was told after the change");
-    }
 }

@@ -247,8 +247,7 @@ fn check_config_explains_what_a_policy_makes_of_a_call() {
 fn a_policy_that_cannot_be_used_stops_the_start_and_the_check() {
     let dir = tempfile::tempdir().unwrap();
     let policy = dir.path().join("policy.toml");
-    let two =
-        "[[callers]]\nmatch = [{ mesh = \"m\" }]\nname = \"a\"\nemail_senders = [\"*shop.example\"]\n[[callers]]";
+    let two = "[[callers]]\nmatch = [{ mesh = \"m\" }]\nname = \"a\"\nemail_senders = [\"*shop.example\"]\n[[callers]]";
     std::fs::write(&policy, two).unwrap();
     let file = format!("[auth]\nmode = \"policy\"\npolicy_file = {:?}", text(&policy));
     let prepare = |command: &mut Command| {
