@@ -336,9 +336,9 @@ impl App {
             },
             admin_stop.clone(),
         ));
-        let intake = listeners.webhook.map(|listener| {
-            (listener, webhook::Callers::new(&webhook, Arc::clone(&clock), metrics.clone()))
-        });
+        let intake = listeners
+            .webhook
+            .map(|listener| (listener, webhook::Callers::new(&webhook, Arc::clone(&clock), metrics.clone())));
         let of_the_intake = intake.as_ref().and_then(|(_, posters)| posters.issuers());
         let watch = tokio::spawn(readiness::watch(
             broker.clone(),

@@ -237,9 +237,7 @@ async fn a_file_just_begun_on_a_full_disk_is_torn_and_not_broken_at_any_time() {
     let mut expected = 0;
     // An attempt for each: it leaves some bytes of the first line, and then the next finds them.
     for room in [0, 1, 5, 60, 1, 200] {
-        assert!(
-            Audit::open_on(Small::of(room), &settings(folder.path()), clock(), Metrics::new()).is_err()
-        );
+        assert!(Audit::open_on(Small::of(room), &settings(folder.path()), clock(), Metrics::new()).is_err());
         let length = std::fs::metadata(&path).unwrap().len();
         expected += room;
         assert_eq!(length, expected);
@@ -280,7 +278,9 @@ async fn what_is_no_beginning_of_a_record_is_not_taken_for_a_torn_one() {
     let path = written(folder.path(), 1).await;
     let line = lines_of(&path).remove(0).to_string();
     let changed = line.replace("\"kind\":\"file\"", "\"kind\":\"file");
-    for content in ["somebody else's", "{\"sea\"", "\n", "{\"seq\":1}", &line.replace("hash", "hush"), &changed] {
+    for content in
+        ["somebody else's", "{\"sea\"", "\n", "{\"seq\":1}", &line.replace("hash", "hush"), &changed]
+    {
         std::fs::write(&path, content).unwrap();
         assert!(verify(folder.path()).broken.is_some(), "{content}");
     }

@@ -56,7 +56,8 @@ async fn the_longest_records_are_not_longer_than_is_said() {
     let caller = "c".repeat(64);
     let trail = audit.trail("acsbroker.v1.ChatService/SendTypingNotification", &"r".repeat(128));
     trail.subjects(Whom::Recipient, &many).scopes(["chat.join.limited", "chat.join", "voip.join", "chat"]);
-    for effect in ["identities_imported", "identities_checked", "identities_unchanged", "identities_refused"] {
+    for effect in ["identities_imported", "identities_checked", "identities_unchanged", "identities_refused"]
+    {
         trail.effect(effect, usize::MAX);
     }
     trail.would_refuse("service_identity").degraded(true);

@@ -311,7 +311,8 @@ mod tests {
         ] {
             assert_eq!(&*MessageId::of(id).0, id);
         }
-        for other in ["+14255550123", "a@example.com", "two words", "a\"b", "é", "8:acs:x", &"x".repeat(129)] {
+        for other in ["+14255550123", "a@example.com", "two words", "a\"b", "é", "8:acs:x", &"x".repeat(129)]
+        {
             assert_eq!(MessageId::of(other), MessageId::of(""), "{other}");
         }
     }

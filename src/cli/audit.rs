@@ -146,8 +146,12 @@ fn as_text(report: &Report, head: Option<&Head>) -> String {
             let torn = format!("{} bytes are the torn beginning of its first record", report.torn_bytes);
             let what = if report.torn_bytes > 0 { &torn } else { "there is no record yet" };
             lines.push(format!("note     {what}: the process ended, or the disk was full, before"));
-            lines.push("         that record was whole. The broker goes on from there. Whether records".into());
-            lines.push("         were removed shows only with --head and a number that the broker's log told".into());
+            lines.push(
+                "         that record was whole. The broker goes on from there. Whether records".into(),
+            );
+            lines.push(
+                "         were removed shows only with --head and a number that the broker's log told".into(),
+            );
         }
         None => {
             lines.push("chain    whole".into());

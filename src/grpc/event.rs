@@ -207,3 +207,7 @@ impl Teller {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;

@@ -282,8 +282,7 @@ fn the_examples_of_the_manual_are_policies_and_are_answered_as_it_says() {
 fn a_policy_that_cannot_be_used_stops_the_start_and_the_check() {
     let dir = tempfile::tempdir().unwrap();
     let policy = dir.path().join("policy.toml");
-    let two =
-        "[[callers]]\nmatch = [{ mesh = \"m\" }]\nname = \"a\"\nemail_senders = [\"*shop.example\"]\n[[callers]]";
+    let two = "[[callers]]\nmatch = [{ mesh = \"m\" }]\nname = \"a\"\nemail_senders = [\"*shop.example\"]\n[[callers]]";
     std::fs::write(&policy, two).unwrap();
     let file = format!("[auth]\nmode = \"policy\"\npolicy_file = {:?}", text(&policy));
     let prepare = |command: &mut Command| {

@@ -72,8 +72,23 @@ mod tests {
     #[test]
     fn what_no_address_fits_is_refused() {
         for pattern in [
-            "", "example.com", "@example.com", "a@", "a@b@c.example", "*@", "*.", "*@*", "**", "*@*.example.com",
-            "*.example.com*", "*@.example.com", "*..example.com", "*@example.com.", "a b@c.example", "*@c d", "@*",
+            "",
+            "example.com",
+            "@example.com",
+            "a@",
+            "a@b@c.example",
+            "*@",
+            "*.",
+            "*@*",
+            "**",
+            "*@*.example.com",
+            "*.example.com*",
+            "*@.example.com",
+            "*..example.com",
+            "*@example.com.",
+            "a b@c.example",
+            "*@c d",
+            "@*",
             "a@b@*",
         ] {
             assert_eq!(mail_pattern_problem(pattern), Some(FORMS), "{pattern}");
