@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
+use super::answer::{Answer, Expected};
 use super::arriving::{Arriving, Unwanted, Waste};
 use super::guests::{Guests, Place, Stay};
-use super::held::Held;
 use super::probe::Probes;
 use super::server::Server;
 use super::socket::Socket;
@@ -245,16 +245,11 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, inside: Arc<In
             let running = guest.call();
             let peer = Arc::clone(if guest.is_distrusted() { bare } else { peer });
             let inside = Arc::clone(inside);
-            let streams = request.uri().path().contains("/Watch");
+            let expected = Expected::at(request.uri().path());
             let request = request.map(|body| Arriving::new(body, guest, &unwanted));
             async move {
                 let answer = inside.calls.call(&peer, request).await;
-                // Any other answer is whole by now.
-                Ok::<_, Infallible>(if streams {
-                    answer.map(|body| Held::body(body, running))
-                } else {
-                    answer
-                })
+                Ok::<_, Infallible>(Answer::of(answer, running, expected))
             }
         })
     };
@@ -262,18 +257,24 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, inside: Arc<In
         let unwanted = Unwanted::new(executor.clone(), Arc::clone(&inside.waste));
         http2_of(inside.limits, executor).serve_connection(TokioIo::new(socket), answering(unwanted))
     });
-    let ended = tokio::select! {
-        ended = &mut turns => Some(ended),
-        () = guest.leave().cancelled() => {
-            turns.connection().graceful_shutdown();
-            tokio::select! {
-                // First what has come by now.
-                biased;
-                ended = inside.cut.run_until_cancelled(&mut turns) => ended,
-                () = guest.overstays(inside.limits.drain_timeout) => None,
+    let driven = async {
+        tokio::select! {
+            ended = &mut turns => Some(ended),
+            () = guest.leave().cancelled() => {
+                turns.connection().graceful_shutdown();
+                tokio::select! {
+                    // First what has come by now.
+                    biased;
+                    ended = inside.cut.run_until_cancelled(&mut turns) => ended,
+                    () = guest.overstays(inside.limits.drain_timeout) => None,
+                }
             }
+            () = inside.cut.cancelled() => None,
         }
-        () = inside.cut.cancelled() => None,
+    };
+    let ended = tokio::select! {
+        ended = driven => ended,
+        () = guest.is_cut() => None,
     };
     if let Some(Err(error)) = ended {
         tracing::debug!(%error, "a connection ended badly");
