@@ -32,15 +32,16 @@ pub(super) struct Answer {
 }
 
 enum Kind {
-    /// Not yet known; with the call, and its id if it may be large.
-    New(Running, Option<HeaderValue>),
+    /// Not yet known; with the call, what is expected, and the call's id if that is no small answer.
+    New(Running, Expected, Option<HeaderValue>),
     /// Small, and given.
     Given,
     /// Large, or one of those that are not known to end.
     Followed(Box<Followed>),
 }
 
-/// What kind of answer a call may have.
+/// What kind of answer a call may have. None but the small ones are refused where there is no room: behind these
+/// something was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
     Small,
@@ -65,6 +66,7 @@ impl Expected {
 /// What is known of an answer in pieces.
 struct Followed {
     running: Running,
+    expected: Expected,
     id: Option<HeaderValue>,
     progress: Arc<Progress>,
     /// What is not yet given of a message.
@@ -90,13 +92,12 @@ enum Lies {
 impl Answer {
     /// The answer of this call.
     pub(super) fn of(answer: Response<Body>, running: Running, expected: Expected) -> Response<Self> {
-        let id = || answer.headers().get(REQUEST_ID).cloned();
-        let kind = match expected {
-            Expected::Small => Kind::New(running, None),
-            Expected::Stream if !answer.body().is_end_stream() => {
-                Kind::Followed(Followed::new(running, id()))
-            }
-            Expected::Large | Expected::Stream => Kind::New(running, id()),
+        let id = Some(answer.headers()).filter(|_| expected != Expected::Small);
+        let id = id.and_then(|headers| headers.get(REQUEST_ID)).cloned();
+        let kind = if expected == Expected::Stream && !answer.body().is_end_stream() {
+            Kind::Followed(Followed::new(running, expected, id))
+        } else {
+            Kind::New(running, expected, id)
         };
         answer.map(|body| Self { body, kind })
     }
@@ -104,14 +105,14 @@ impl Answer {
 
 impl Followed {
     /// Follows the call that is being polled.
-    fn new(running: Running, id: Option<HeaderValue>) -> Box<Self> {
+    fn new(running: Running, expected: Expected, id: Option<HeaderValue>) -> Box<Self> {
         let progress = Arc::new(Progress::default());
         let (followed, guest) = (Arc::clone(&progress), Arc::clone(running.guest()));
         turn::end_this_call_when(Box::pin(async move {
             followed.stands_still().await;
             guest.gives_up("unread");
         }));
-        Box::new(Self { running, id, progress, left: Bytes::new(), weight: None, end: None })
+        Box::new(Self { running, expected, id, progress, left: Bytes::new(), weight: None, end: None })
     }
 
     /// Has this message to give, if there is room for it.
@@ -120,7 +121,10 @@ impl Followed {
             // That of the message before it, which has been given.
             self.weight = None;
             self.weight = self.running.guest().weigh(message.len());
-            if self.weight.is_none() {
+            // What was done is told in any case.
+            let fits = self.weight.as_ref().is_none_or(Weight::fits);
+            if !fits && self.expected != Expected::Small {
+                self.weight = None;
                 let failure = Failure::from(Refusal::Overloaded);
                 self.running.guest().gives_up("no_room");
                 self.running.guest().failed(failure.reason());
@@ -185,13 +189,13 @@ impl HttpBody for Answer {
             }
         };
         match std::mem::replace(&mut answer.kind, Kind::Given) {
-            Kind::New(running, id) if bytes.len() > PIECE => {
-                let mut followed = Followed::new(running, id);
+            Kind::New(running, expected, id) if bytes.len() > PIECE => {
+                let mut followed = Followed::new(running, expected, id);
                 followed.takes(bytes);
                 answer.kind = Kind::Followed(followed);
                 self.poll_frame(cx)
             }
-            Kind::New(running, _) => {
+            Kind::New(running, ..) => {
                 let age = running.guest().ages().lies();
                 let lies = Lies::Counted(running, age);
                 Poll::Ready(Some(Ok(Frame::data(Piece { bytes, lies }))))

@@ -330,9 +330,9 @@ impl Guest {
         &self.ages
     }
 
-    /// Room for a large answer, if there is any.
+    /// What a large answer here weighs; nothing if nobody is left to weigh it.
     pub(super) fn weigh(&self, bytes: usize) -> Option<Weight> {
-        Weight::take(&self.guests.upgrade()?.shelf, &self.share, bytes)
+        Some(Weight::take(&self.guests.upgrade()?.shelf, &self.share, bytes))
     }
 
     /// An answer ends before it was taken.

@@ -12,6 +12,7 @@ use crate::harness::{Server, eventually, start_default, wish};
 use crate::ports::insert;
 
 const ISSUE: &str = "acsbroker.v1.TokenService/IssueToken";
+const SMS: &str = "acsbroker.v1.SmsService/SendSms";
 const LIST: &str = "acsbroker.v1.IdentityService/ListIdentities";
 
 /// Longer than anything may lie.
@@ -28,17 +29,20 @@ async fn narrow(server: &Server, window: u32) -> (Client, tokio::task::JoinHandl
     (client, tokio::spawn(connection))
 }
 
-async fn call(client: &mut Client, path: &str, message: &impl Message) -> h2::client::ResponseFuture {
-    let request = http::Request::post(format!("http://any/{path}"))
+fn post(path: &str) -> http::Request<()> {
+    http::Request::post(format!("http://any/{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(())
-        .unwrap();
+        .unwrap()
+}
+
+async fn call(client: &mut Client, path: &str, message: &impl Message) -> h2::client::ResponseFuture {
     let message = message.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let frame = [&[0][..], &length, &message].concat();
     let mut ready = client.clone().ready().await.unwrap();
-    let (answer, mut body) = ready.send_request(request, false).unwrap();
+    let (answer, mut body) = ready.send_request(post(path), false).unwrap();
     body.send_data(frame.into(), true).unwrap();
     answer
 }
@@ -176,4 +180,39 @@ fn given_up(server: &Server, reason: &str) -> usize {
 
 fn refused(server: &Server) -> usize {
     given_up(server, "no_room")
+}
+
+#[tokio::test]
+async fn half_sent_messages_are_bounded_together_by_weight() {
+    let server = start_default().await;
+    let mut open = Vec::new();
+    for path in [ISSUE, SMS, LIST] {
+        let (client, connection) = narrow(&server, 1 << 20).await;
+        for _ in 0..240 {
+            let mut ready = client.clone().ready().await.unwrap();
+            let (answer, mut body) = ready.send_request(post(path), false).unwrap();
+            let half = [&[0, 0, 0, 0xfe, 0][..], &[0x7a; 60_000]].concat();
+            body.send_data(half.into(), false).unwrap();
+            open.push((answer, body));
+        }
+        std::mem::forget(connection);
+    }
+    let overloaded =
+        || [ISSUE, SMS, LIST].iter().map(|path| server.counted(path, "RESOURCE_EXHAUSTED")).sum::<u64>();
+    // Seven hundred and twenty times fifty-six weighed kilobytes are more than thirty-two megabytes.
+    eventually("some are refused", || overloaded() >= 100).await;
+    // A small request finds its way all the same.
+    let mut tokens = server.tokens().await;
+    for _ in 0..20 {
+        timeout(LONG, tokens.issue_token(wish("another"))).await.unwrap().unwrap();
+    }
+    drop(open);
+    let in_flight = || server.metrics.render().contains("acs_broker_rpcs_in_flight 0");
+    eventually("the others end", in_flight).await;
+    let before = overloaded();
+    let large = vec![0; 60_000];
+    let request = crate::harness::message(&format!("/{ISSUE}"), &large);
+    let answer = timeout(LONG, server.raw(request)).await.unwrap();
+    assert_ne!(answer.headers()["grpc-status"], "8");
+    assert_eq!(overloaded(), before);
 }
