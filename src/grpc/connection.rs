@@ -97,9 +97,10 @@ pub(crate) enum Calls {
 }
 
 impl Calls {
-    async fn call(&self, peer: &Peer, request: Request<Arriving<Incoming>>) -> Response<Body> {
+    /// Answers a call; in a crowd none that may wait.
+    async fn call(&self, peer: &Peer, crowd: bool, request: Request<Arriving<Incoming>>) -> Response<Body> {
         match self {
-            Self::Api(server) => server.call(peer, request).await,
+            Self::Api(server) => server.call(peer, crowd, request).await,
             Self::Probes(probes) => probes.call(request).await,
         }
     }
@@ -245,10 +246,10 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, inside: Arc<In
             let running = guest.call();
             let peer = Arc::clone(if guest.is_distrusted() { bare } else { peer });
             let inside = Arc::clone(inside);
-            let expected = Expected::at(request.uri().path());
+            let (expected, crowd) = (Expected::at(request.uri().path()), guest.is_crowded());
             let request = request.map(|body| Arriving::new(body, guest, &unwanted));
             async move {
-                let answer = inside.calls.call(&peer, request).await;
+                let answer = inside.calls.call(&peer, crowd, request).await;
                 Ok::<_, Infallible>(Answer::of(answer, running, expected))
             }
         })

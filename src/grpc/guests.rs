@@ -244,7 +244,7 @@ impl Guests {
             quiet: Mutex::new((0, now)),
             chain: OnceLock::new(),
             distrusted: AtomicBool::new(false),
-            ages: Ages::default(),
+            ages: Ages::new(Arc::clone(&self.shelf)),
             share: Arc::default(),
             cut: Notify::new(),
         });
@@ -328,6 +328,11 @@ impl Guest {
     /// What of small answers lies here.
     pub(super) fn ages(&self) -> &Ages {
         &self.ages
+    }
+
+    /// Whether so many answers lie, of all guests, that no call may make more.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.ages.is_crowded()
     }
 
     /// What a large answer here weighs; nothing if nobody is left to weigh it.

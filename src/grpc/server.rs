@@ -109,8 +109,14 @@ impl Server {
         })
     }
 
-    /// Answers a call. Never fails: whatever goes wrong is a gRPC status, or for what is not gRPC, an HTTP one.
-    pub(super) async fn call<B>(&self, peer: &Peer, mut request: Request<Arriving<B>>) -> Response<Body>
+    /// Answers a call. Never fails: whatever goes wrong is a gRPC status, or for what is not gRPC, an HTTP one. In a `crowd`,
+    /// of answers that nobody takes, none but probes have theirs.
+    pub(super) async fn call<B>(
+        &self,
+        peer: &Peer,
+        crowd: bool,
+        mut request: Request<Arriving<B>>,
+    ) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<StdError> + Send + 'static,
@@ -128,7 +134,13 @@ impl Server {
         if !method.is_open() {
             request.extensions_mut().insert(call.trail());
         }
-        call.run(self.answer(method, peer, request, &who)).await
+        call.run(async {
+            if crowd && method.takes_a_seat() {
+                return status::of(Refusal::Overloaded).into_http();
+            }
+            self.answer(method, peer, request, &who).await
+        })
+        .await
     }
 
     async fn answer<B>(

@@ -16,23 +16,33 @@ pub(super) const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// How often an answer that is followed is looked at.
 const STEPS: u32 = 8;
 
-/// How many ages are told apart; what has become the oldest has lain for [`TAKEN_WITHIN`].
-const AGES: usize = 4;
-const AGE: Duration = Duration::from_secs(10);
+/// The ages that are told apart: what has become the oldest has lain for [`TAKEN_WITHIN`].
+const AGES: usize = 32;
+const AGE: Duration = Duration::from_secs(1);
+
+/// How old an answer may become while too many lie, and how many those are, of all connections. Each holds some 10 KiB.
+const HURRIED: usize = 3;
+const MOST_SMALL: usize = 4096;
 
 /// What all large answers together may weigh.
 const MOST_OF_ALL: usize = 64 * 1024 * 1024;
 
 /// The small answers of a connection that lie, by when they began to.
-#[derive(Default)]
 pub(super) struct Ages {
     counts: [AtomicU32; AGES],
     now: AtomicUsize,
     /// When the last age began, in milliseconds since the connection did.
     began: AtomicU64,
+    shelf: Arc<Shelf>,
 }
 
 impl Ages {
+    /// Of a connection whose answers lie there.
+    pub(super) fn new(shelf: Arc<Shelf>) -> Self {
+        let counts = std::array::from_fn(|_| AtomicU32::new(0));
+        Self { counts, now: AtomicUsize::new(0), began: AtomicU64::new(0), shelf }
+    }
+
     fn count(&self, age: usize) -> Option<&AtomicU32> {
         self.counts.get(age % AGES)
     }
@@ -43,6 +53,7 @@ impl Ages {
         if let Some(count) = self.count(age) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        self.shelf.small.fetch_add(1, Ordering::Relaxed);
         age
     }
 
@@ -51,6 +62,12 @@ impl Ages {
         if let Some(count) = self.count(age) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
+        self.shelf.small.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether so many lie, of all connections, that no call may make more.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.shelf.is_full()
     }
 
     /// So long after the connection began: whether one has lain for too long. To be asked by one only, often.
@@ -63,13 +80,33 @@ impl Ages {
         self.began.store(at, Ordering::Relaxed);
         let next = (self.now.load(Ordering::Relaxed) + 1) % AGES;
         self.now.store(next, Ordering::Relaxed);
-        self.count(next).is_some_and(|count| count.load(Ordering::Relaxed) > 0)
+        // Where there is room, what is the oldest lies in the place that comes now.
+        let allowed = if self.shelf.hurries() { HURRIED } else { AGES };
+        (next..=next + AGES - allowed)
+            .any(|age| self.count(age).is_some_and(|count| count.load(Ordering::Relaxed) > 0))
     }
 }
 
-/// Where the large answers of all connections lie.
+/// Where the answers of all connections lie.
 #[derive(Default)]
-pub(super) struct Shelf(AtomicUsize);
+pub(super) struct Shelf {
+    /// How many small ones.
+    small: AtomicUsize,
+    /// What all large ones weigh.
+    large: AtomicUsize,
+}
+
+impl Shelf {
+    /// Whether so many small answers lie that no call may make more.
+    pub(super) fn is_full(&self) -> bool {
+        self.small.load(Ordering::Relaxed) >= MOST_SMALL
+    }
+
+    /// Whether so many lie that they have to be taken soon.
+    fn hurries(&self) -> bool {
+        self.small.load(Ordering::Relaxed) >= MOST_SMALL / 2
+    }
+}
 
 /// What one connection has on it.
 #[derive(Default)]
@@ -85,21 +122,21 @@ pub(super) struct Weight {
 impl Weight {
     /// Takes room for so much.
     pub(super) fn take(shelf: &Arc<Shelf>, share: &Arc<Share>, bytes: usize) -> Self {
-        shelf.0.fetch_add(bytes, Ordering::Relaxed);
+        shelf.large.fetch_add(bytes, Ordering::Relaxed);
         share.0.fetch_add(bytes, Ordering::Relaxed);
         Self { shelf: Arc::clone(shelf), share: Arc::clone(share), bytes }
     }
 
     /// Whether there is that room: a connection may have as much as it leaves to others.
     pub(super) fn fits(&self) -> bool {
-        let (all, own) = (self.shelf.0.load(Ordering::Relaxed), self.share.0.load(Ordering::Relaxed));
+        let (all, own) = (self.shelf.large.load(Ordering::Relaxed), self.share.0.load(Ordering::Relaxed));
         all.saturating_add(own) <= MOST_OF_ALL
     }
 }
 
 impl Drop for Weight {
     fn drop(&mut self) {
-        self.shelf.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.shelf.large.fetch_sub(self.bytes, Ordering::Relaxed);
         self.share.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
@@ -153,14 +190,14 @@ mod tests {
     use tokio::time::{Instant, sleep, timeout};
 
     #[test]
-    fn what_lies_is_too_old_after_thirty_seconds_and_before_forty() {
-        for begins in 0..20 {
-            let ages = Ages::default();
+    fn what_lies_is_too_old_after_thirty_seconds() {
+        for begins in 0..70 {
+            let ages = Ages::new(Arc::default());
             let at = |second: u64| ages.too_old(Duration::from_secs(second));
             assert!((0..begins).all(|second| !at(second)));
             let age = ages.lies();
-            let end = (begins..100).find(|second| at(*second)).unwrap();
-            assert!((begins + 30..=begins + 40).contains(&end), "from {begins} to {end}");
+            let end = (begins..200).find(|second| at(*second)).unwrap();
+            assert!((begins + 30..=begins + 33).contains(&end), "from {begins} to {end}");
             ages.taken(age);
             assert!((end..end + 100).all(|second| !at(second)));
         }
@@ -168,7 +205,7 @@ mod tests {
 
     #[test]
     fn many_that_are_taken_in_time_hide_none_that_is_not() {
-        let ages = Ages::default();
+        let ages = Ages::new(Arc::default());
         let _lies = ages.lies();
         let mut taken = ages.lies();
         let end = (0..100).find(|second| {
@@ -176,7 +213,26 @@ mod tests {
             taken = ages.lies();
             ages.too_old(Duration::from_secs(*second))
         });
-        assert!((30..=40).contains(&end.unwrap()));
+        assert!((30..=33).contains(&end.unwrap()));
+    }
+
+    #[test]
+    fn where_many_lie_nobody_may_let_them_lie_for_long() {
+        let shelf = Arc::new(Shelf::default());
+        let (hoards, busy) = (Ages::new(Arc::clone(&shelf)), Ages::new(Arc::clone(&shelf)));
+        let lying: Vec<_> = (0..MOST_SMALL).map(|_| hoards.lies()).collect();
+        assert!(shelf.is_full());
+        let mut taken = busy.lies();
+        let end = (1..100).find(|second| {
+            busy.taken(taken);
+            assert!(!busy.too_old(Duration::from_secs(*second)), "it takes what it asks for");
+            taken = busy.lies();
+            hoards.too_old(Duration::from_secs(*second))
+        });
+        assert!((2..=4).contains(&end.unwrap()), "{end:?}");
+        busy.taken(taken);
+        lying.into_iter().for_each(|age| hoards.taken(age));
+        assert_eq!(shelf.small.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -190,9 +246,9 @@ mod tests {
         };
         let shares: Vec<_> = (0..5).map(|_| fill()).collect();
         assert_eq!(shares.iter().map(Vec::len).collect::<Vec<_>>(), [32, 16, 8, 4, 2]);
-        assert!(shelf.0.load(Ordering::Relaxed) <= MOST_OF_ALL);
+        assert!(shelf.large.load(Ordering::Relaxed) <= MOST_OF_ALL);
         drop(shares);
-        assert_eq!(shelf.0.load(Ordering::Relaxed), 0);
+        assert_eq!(shelf.large.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,11 +8,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::codegen::Bytes;
 
+use crate::events::received;
 use crate::harness::{Server, eventually, start_default, wish};
 use crate::ports::insert;
 
 const ISSUE: &str = "acsbroker.v1.TokenService/IssueToken";
 const SMS: &str = "acsbroker.v1.SmsService/SendSms";
+const WATCH: &str = "acsbroker.v1.EventService/WatchEvents";
 const LIST: &str = "acsbroker.v1.IdentityService/ListIdentities";
 
 /// Longer than anything may lie.
@@ -215,4 +217,63 @@ async fn half_sent_messages_are_bounded_together_by_weight() {
     let answer = timeout(LONG, server.raw(request)).await.unwrap();
     assert_ne!(answer.headers()["grpc-status"], "8");
     assert_eq!(overloaded(), before);
+}
+
+#[tokio::test]
+async fn too_many_small_answers_that_lie_end_soon_and_cost_others_seconds_at_most() {
+    let server = start_default().await;
+    let mut hoards = Vec::new();
+    for _ in 0..20 {
+        let (mut client, connection) = narrow(&server, 0).await;
+        let mut answers = Vec::new();
+        for _ in 0..240 {
+            answers.push(call(&mut client, ISSUE, &wish("user")).await);
+        }
+        hoards.push((client, connection, answers));
+    }
+    eventually("they are refused more", || server.counted(ISSUE, "RESOURCE_EXHAUSTED") > 0).await;
+    assert!(server.counted(ISSUE, "OK") <= 4096 + 240);
+    let mut tokens = server.tokens().await;
+    let status = timeout(LONG, tokens.issue_token(wish("another"))).await.unwrap().unwrap_err();
+    let details = crate::harness::refused(&status, tonic::Code::ResourceExhausted, "BROKER_OVERLOADED");
+    assert!(details.retry_info().is_some());
+    passes(Duration::from_secs(6)).await;
+    eventually("some had to go", || ended(&server, "unread")).await;
+    for _ in 0..20 {
+        timeout(LONG, tokens.issue_token(wish("another"))).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_that_takes_nothing_is_ended_alone_and_one_that_waits_is_not() {
+    let server = start_default().await;
+    let mut quiet = server.events().await.watch_events(watch()).await.unwrap().into_inner();
+    for window in [0, 1, 200] {
+        let (mut client, connection) = narrow(&server, window).await;
+        let answer = call(&mut client, WATCH, &watch()).await;
+        let mut body = timeout(LONG, answer).await.unwrap().unwrap().into_body();
+        // With nothing to be taken nobody is late.
+        passes(LONG).await;
+        for number in 0..3 {
+            server.messaging.take_in(received(&format!("{window}-{number}"), "text")).await.unwrap();
+            timeout(LONG, quiet.message()).await.unwrap().unwrap().unwrap();
+        }
+        let before = given_up(&server, "unread");
+        passes(LONG).await;
+        eventually("it is given up", || given_up(&server, "unread") == before + 1).await;
+        let error = loop {
+            if let Err(error) = timeout(LONG, body.data()).await.unwrap().unwrap() {
+                break error;
+            }
+        };
+        assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
+        assert!(!connection.is_finished() && !ended(&server, "unread"));
+        connection.abort();
+    }
+    server.messaging.take_in(received("last", "text")).await.unwrap();
+    timeout(LONG, quiet.message()).await.unwrap().unwrap().unwrap();
+}
+
+fn watch() -> v1::WatchEventsRequest {
+    v1::WatchEventsRequest::default()
 }
