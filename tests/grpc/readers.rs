@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use acs_broker::grpc::Settings;
 use acs_broker::grpc::proto::v1;
 use prost::Message;
 use tokio::net::TcpStream;
@@ -9,7 +10,7 @@ use tokio::time::timeout;
 use tonic::codegen::Bytes;
 
 use crate::events::received;
-use crate::harness::{Server, eventually, start_default, wish};
+use crate::harness::{Server, anybody, eventually, start, start_default, wish};
 use crate::ports::insert;
 
 const ISSUE: &str = "acsbroker.v1.TokenService/IssueToken";
@@ -276,4 +277,32 @@ async fn a_watcher_that_takes_nothing_is_ended_alone_and_one_that_waits_is_not()
 
 fn watch() -> v1::WatchEventsRequest {
     v1::WatchEventsRequest::default()
+}
+
+/// Reflection answers strangers, one question after the other: who takes no answer can leave questions lying.
+#[tokio::test]
+async fn what_a_stranger_leaves_unread_is_bounded() {
+    let server = start(anybody(), Settings { reflection: true, ..Settings::default() }).await;
+    let (client, _connection) = narrow(&server, 0).await;
+    let question = [&[0, 0, 0, 4, 0, 0x3a, 0xfd, 0x07][..], &[b'*'; 1021]].concat();
+    let mut sent = 0;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut ready = client.clone().ready().await.unwrap();
+        let path = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        let (answer, mut body) = ready.send_request(post(path), false).unwrap();
+        while sent < 1 << 24 {
+            body.reserve_capacity(question.len());
+            let room = std::future::poll_fn(|cx| body.poll_capacity(cx));
+            // Nothing more comes when the server reads no more.
+            let Ok(room) = timeout(Duration::from_millis(500), room).await else { break };
+            if room.unwrap().unwrap() < question.len() {
+                continue;
+            }
+            body.send_data(question.clone().into(), false).unwrap();
+            sent += question.len();
+        }
+        streams.push((answer, body));
+    }
+    assert!((1 << 17..=(1 << 18) + (1 << 16)).contains(&sent), "{sent} bytes are taken and lie unread");
 }
