@@ -46,9 +46,13 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_PENDING_RESETS: usize = 64;
 const MAX_LOCAL_RESETS: usize = 1024;
 
-/// What a peer may send on a connection, and on one stream of it, before it is read: so much it can leave lying here. The
-/// largest mails take 64 times as much, and over a network of a millisecond they are still as fast as the network.
-const WINDOW: u32 = 256 * 1024;
+/// What a peer may send on a stream before it is read. The largest mails take 64 times as much, and over a network of some
+/// milliseconds they are still fast.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// What it may send on a connection, for each stream that it may open: so much it can leave lying here. h2 hangs up on a
+/// peer whose small frames, counted as 256 bytes each, take half of it; so each stream may have three of them.
+const WINDOW_PER_STREAM: u32 = 2 * 1024;
 
 /// How long to wait after an accept failed, as it does without end when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -220,8 +224,10 @@ fn http2_of(limits: Limits, executor: Inline) -> http2::Builder<Inline> {
     http.timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(limits.max_header_bytes)
-        .initial_connection_window_size(WINDOW)
-        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(
+            limits.max_streams.saturating_mul(WINDOW_PER_STREAM).max(STREAM_WINDOW),
+        )
+        .initial_stream_window_size(STREAM_WINDOW)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
