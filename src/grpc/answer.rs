@@ -244,3 +244,30 @@ impl Drop for Piece {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::proto::FILE_DESCRIPTOR_SET;
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    #[test]
+    fn streams_are_followed_and_what_does_something_is_never_refused_its_answer() {
+        let ours = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+        let others = [
+            FileDescriptorSet::decode(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap(),
+            FileDescriptorSet::decode(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET).unwrap(),
+        ];
+        let files = ours.file.into_iter().chain(others.into_iter().flat_map(|set| set.file));
+        let mut seen = 0;
+        for method in files.flat_map(|file| file.service).flat_map(|service| service.method) {
+            let expected = Expected::at(&format!("/any.Service/{}", method.name()));
+            assert_eq!(expected == Expected::Stream, method.server_streaming(), "{}", method.name());
+            let reads = ["Get", "List"].iter().any(|verb| method.name().starts_with(verb));
+            assert_eq!(expected == Expected::Large, reads, "{}", method.name());
+            seen += 1;
+        }
+        assert!(seen > 30, "{seen}");
+    }
+}

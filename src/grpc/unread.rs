@@ -24,8 +24,8 @@ const AGE: Duration = Duration::from_secs(1);
 const HURRIED: usize = 3;
 const MOST_SMALL: usize = 4096;
 
-/// What all large answers together may weigh.
-const MOST_OF_ALL: usize = 64 * 1024 * 1024;
+/// What all large answers together may weigh. The buffer of one may be twice as large.
+const MOST_OF_ALL: usize = 32 * 1024 * 1024;
 
 /// The small answers of a connection that lie, by when they began to.
 pub(super) struct Ages {
@@ -245,7 +245,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let shares: Vec<_> = (0..5).map(|_| fill()).collect();
-        assert_eq!(shares.iter().map(Vec::len).collect::<Vec<_>>(), [32, 16, 8, 4, 2]);
+        assert_eq!(shares.iter().map(Vec::len).collect::<Vec<_>>(), [16, 8, 4, 2, 1]);
         assert!(shelf.large.load(Ordering::Relaxed) <= MOST_OF_ALL);
         drop(shares);
         assert_eq!(shelf.large.load(Ordering::Relaxed), 0);
