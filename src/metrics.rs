@@ -94,6 +94,7 @@ pub struct Metrics {
     rpcs_in_flight: Gauge,
     connections_open: Gauge,
     connections_ended: Family<ReasonLabels, Counter>,
+    answers_given_up: Family<ReasonLabels, Counter>,
     errors: Family<ReasonLabels, Counter>,
     token_decisions: Family<OutcomeLabels, Counter>,
     surplus_identities: Family<OutcomeLabels, Counter>,
@@ -150,8 +151,14 @@ impl Metrics {
         let connections_ended = Family::default();
         own.register(
             "connections_ended",
-            "Connections the broker refused or ended: peer_limit, crowded_out, tls, not_http2, slow, age, idle, certificate",
+            "Connections the broker refused or ended: peer_limit, crowded_out, tls, not_http2, slow, age, idle, certificate, unread",
             connections_ended.clone(),
+        );
+        let answers_given_up = Family::default();
+        own.register(
+            "answers_given_up",
+            "Large answers and streams that ended before their caller took them: unread, no_room",
+            answers_given_up.clone(),
         );
         let errors = Family::default();
         own.register("errors", "Errors answered to callers, by reason (docs/errors.md)", errors.clone());
@@ -302,6 +309,7 @@ impl Metrics {
             rpcs_in_flight,
             connections_open,
             connections_ended,
+            answers_given_up,
             errors,
             token_decisions,
             surplus_identities,
@@ -356,6 +364,11 @@ impl Metrics {
     /// A connection was refused, or is asked to end before its peer wanted it.
     pub fn connection_ended(&self, reason: &'static str) {
         self.connections_ended.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A large answer or a stream ended before its caller took it.
+    pub fn answer_given_up(&self, reason: &'static str) {
+        self.answers_given_up.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// An error went to a caller.

@@ -5,7 +5,8 @@
 //! rest were dropped, HTTP/2 would reset the stream under it, and would close a connection on which that happens often:
 //! one that the refused caller shares with others. So what is dropped here before its end goes to the connection, which
 //! reads it and throws it away after the answer has left, if it is little and comes soon. It must never hold up an
-//! answer or keep a seat, and all of it together is bounded. It knows nothing of what is in a message.
+//! answer or keep a seat, and all of it together is bounded, and so is the weight of what is wanted and not yet whole. It
+//! knows nothing of what is in a message.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,7 +22,8 @@ use tokio::time::{Instant, Sleep};
 use tonic::codegen::{Bytes, StdError};
 
 use super::guests::Guest;
-use super::status;
+use super::scales::{Load, Scales, Weight};
+use super::status::{self, Refusal};
 use super::turn::Inline;
 use crate::broker::error::Error;
 
@@ -40,8 +42,9 @@ const MOST_OF_ALL: usize = 4096;
 /// loses its connection.
 const MOST_PER_SECOND: usize = 16 * 1024 * 1024;
 
-/// Bounds what is read for nobody, for one server.
+/// Bounds what is read of messages, for one server: for nobody, and for calls.
 pub(super) struct Waste {
+    scales: Scales,
     places: Arc<Semaphore>,
     /// Since when is counted, and how much was read since then.
     read: Mutex<(Instant, usize)>,
@@ -50,7 +53,8 @@ pub(super) struct Waste {
 impl Waste {
     pub(super) fn new() -> Arc<Self> {
         let read = Mutex::new((Instant::now(), 0));
-        Arc::new(Self { places: Arc::new(Semaphore::new(MOST_OF_ALL)), read })
+        let scales = Scales::default();
+        Arc::new(Self { scales, places: Arc::new(Semaphore::new(MOST_OF_ALL)), read })
     }
 
     /// Counts this; whether it is not too much.
@@ -105,10 +109,11 @@ async fn read_out<B: Body<Data = Bytes> + Unpin>(mut body: B, waste: &Waste) {
 pub(super) struct Arriving<B: Body<Data = Bytes> + Send + Unpin + 'static> {
     /// None when nothing is left of it.
     body: Option<B>,
-    unwanted: Option<Unwanted>,
+    unwanted: Unwanted,
     /// Who is to be known when an admitted call's message is whole.
     guest: Option<Arc<Guest>>,
     admitted: bool,
+    load: Load,
     /// Runs while something is waited for.
     slow: Option<Pin<Box<Sleep>>>,
 }
@@ -117,7 +122,19 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Arriving<B> {
     /// What comes for this connection.
     pub(super) fn new(body: B, guest: &Arc<Guest>, unwanted: &Unwanted) -> Self {
         let guest = Some(guest).filter(|guest| !guest.is_known()).cloned();
-        Self { body: Some(body), unwanted: Some(unwanted.clone()), guest, admitted: false, slow: None }
+        Self {
+            body: Some(body),
+            unwanted: unwanted.clone(),
+            guest,
+            admitted: false,
+            load: Load::default(),
+            slow: None,
+        }
+    }
+
+    /// What it weighs is held as long as this, and not only until it is read.
+    pub(super) fn held_by(&mut self, weight: &Weight) {
+        self.load = Load::held_by(weight.clone());
     }
 
     /// Its call was admitted: its caller is known, and may not take for ever.
@@ -158,6 +175,10 @@ where
         let Some(body) = arriving.body.as_mut() else { return Poll::Ready(None) };
         match Pin::new(body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                if !arriving.load.takes(&arriving.unwanted.waste.scales, bytes) {
+                    return Poll::Ready(Some(Err(status::of(Refusal::Overloaded).into())));
+                }
                 arriving.look_whether_whole();
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -194,9 +215,8 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Arriving<B> {
     fn drop(&mut self) {
         if let Some(body) = self.body.take()
             && !body.is_end_stream()
-            && let Some(unwanted) = &self.unwanted
         {
-            unwanted.take(body);
+            self.unwanted.take(body);
         }
     }
 }

@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
+use super::answer::{Answer, Expected};
 use super::arriving::{Arriving, Unwanted, Waste};
 use super::guests::{Guests, Place, Stay};
-use super::held::Held;
 use super::probe::Probes;
 use super::server::Server;
 use super::socket::Socket;
@@ -45,6 +45,14 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// bounds against rapid-reset floods.
 const MAX_PENDING_RESETS: usize = 64;
 const MAX_LOCAL_RESETS: usize = 1024;
+
+/// What a peer may send on a stream before it is read. The largest mails take 64 times as much, and over a network of some
+/// milliseconds they are still fast.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// What it may send on a connection, for each stream that it may open: so much it can leave lying here. h2 hangs up on a
+/// peer whose small frames, counted as 256 bytes each, take half of it; so each stream may have three of them.
+const WINDOW_PER_STREAM: u32 = 2 * 1024;
 
 /// How long to wait after an accept failed, as it does without end when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -97,9 +105,10 @@ pub(crate) enum Calls {
 }
 
 impl Calls {
-    async fn call(&self, peer: &Peer, request: Request<Arriving<Incoming>>) -> Response<Body> {
+    /// Answers a call; in a crowd none that may wait.
+    async fn call(&self, peer: &Peer, crowd: bool, request: Request<Arriving<Incoming>>) -> Response<Body> {
         match self {
-            Self::Api(server) => server.call(peer, request).await,
+            Self::Api(server) => server.call(peer, crowd, request).await,
             Self::Probes(probes) => probes.call(request).await,
         }
     }
@@ -215,6 +224,10 @@ fn http2_of(limits: Limits, executor: Inline) -> http2::Builder<Inline> {
     http.timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(limits.max_header_bytes)
+        .initial_connection_window_size(
+            limits.max_streams.saturating_mul(WINDOW_PER_STREAM).max(STREAM_WINDOW),
+        )
+        .initial_stream_window_size(STREAM_WINDOW)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -245,16 +258,11 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, inside: Arc<In
             let running = guest.call();
             let peer = Arc::clone(if guest.is_distrusted() { bare } else { peer });
             let inside = Arc::clone(inside);
-            let streams = request.uri().path().contains("/Watch");
+            let (expected, crowd) = (Expected::at(request.uri().path()), guest.is_crowded());
             let request = request.map(|body| Arriving::new(body, guest, &unwanted));
             async move {
-                let answer = inside.calls.call(&peer, request).await;
-                // Any other answer is whole by now.
-                Ok::<_, Infallible>(if streams {
-                    answer.map(|body| Held::body(body, running))
-                } else {
-                    answer
-                })
+                let answer = inside.calls.call(&peer, crowd, request).await;
+                Ok::<_, Infallible>(Answer::of(answer, running, expected))
             }
         })
     };
@@ -262,18 +270,24 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, inside: Arc<In
         let unwanted = Unwanted::new(executor.clone(), Arc::clone(&inside.waste));
         http2_of(inside.limits, executor).serve_connection(TokioIo::new(socket), answering(unwanted))
     });
-    let ended = tokio::select! {
-        ended = &mut turns => Some(ended),
-        () = guest.leave().cancelled() => {
-            turns.connection().graceful_shutdown();
-            tokio::select! {
-                // First what has come by now.
-                biased;
-                ended = inside.cut.run_until_cancelled(&mut turns) => ended,
-                () = guest.overstays(inside.limits.drain_timeout) => None,
+    let driven = async {
+        tokio::select! {
+            ended = &mut turns => Some(ended),
+            () = guest.leave().cancelled() => {
+                turns.connection().graceful_shutdown();
+                tokio::select! {
+                    // First what has come by now.
+                    biased;
+                    ended = inside.cut.run_until_cancelled(&mut turns) => ended,
+                    () = guest.overstays(inside.limits.drain_timeout) => None,
+                }
             }
+            () = inside.cut.cancelled() => None,
         }
-        () = inside.cut.cancelled() => None,
+    };
+    let ended = tokio::select! {
+        ended = driven => ended,
+        () = guest.is_cut() => None,
     };
     if let Some(Err(error)) = ended {
         tracing::debug!(%error, "a connection ended badly");

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::tls::Chain;
+use super::unread::{Ages, Share, Shelf, Weight};
 use crate::metrics::Metrics;
 
 /// Strangers that are here at the same time. One that has begun HTTP/2 over TLS costs some 40 KiB.
@@ -61,6 +62,7 @@ pub(super) struct Guests {
     turn: AtomicU64,
     /// Told when there is a stranger less.
     fewer: Notify,
+    shelf: Arc<Shelf>,
 }
 
 #[derive(Default)]
@@ -111,6 +113,11 @@ pub(super) struct Guest {
     quiet: Mutex<(u64, Instant)>,
     chain: OnceLock<Chain>,
     distrusted: AtomicBool,
+    /// Small answers that nobody has taken, and room for large ones.
+    ages: Ages,
+    share: Arc<Share>,
+    /// Told when it has to end at once.
+    cut: Notify,
 }
 
 /// A connection's place among the guests; free again when dropped.
@@ -146,6 +153,7 @@ impl Guests {
             list: Mutex::default(),
             turn: AtomicU64::new(0),
             fewer: Notify::new(),
+            shelf: Arc::default(),
         })
     }
 
@@ -236,6 +244,9 @@ impl Guests {
             quiet: Mutex::new((0, now)),
             chain: OnceLock::new(),
             distrusted: AtomicBool::new(false),
+            ages: Ages::new(Arc::clone(&self.shelf)),
+            share: Arc::default(),
+            cut: Notify::new(),
         });
         list.open.insert(number, Arc::clone(&guest));
         list.strangers.insert(number);
@@ -251,6 +262,12 @@ impl Guests {
             // A certificate takes a tenth of a millisecond; others want their turn too.
             if count % 32 == 31 {
                 tokio::task::yield_now().await;
+            }
+            if guest.ages.too_old(now.saturating_duration_since(guest.since)) {
+                // A farewell would lie behind what it does not take.
+                self.metrics.connection_ended("unread");
+                guest.cut.notify_one();
+                continue;
             }
             if guest.leave.is_cancelled() && guest.chain.get().is_none() {
                 continue;
@@ -308,6 +325,40 @@ impl Guest {
         self.known.load(Ordering::Relaxed)
     }
 
+    /// What of small answers lies here.
+    pub(super) fn ages(&self) -> &Ages {
+        &self.ages
+    }
+
+    /// Whether so many answers lie, of all guests, that no call may make more.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.ages.is_crowded()
+    }
+
+    /// What a large answer here weighs; nothing if nobody is left to weigh it.
+    pub(super) fn weigh(&self, bytes: usize) -> Option<Weight> {
+        Some(Weight::take(&self.guests.upgrade()?.shelf, &self.share, bytes))
+    }
+
+    /// An answer ends before it was taken.
+    pub(super) fn gives_up(&self, why: &'static str) {
+        if let Some(guests) = self.guests.upgrade() {
+            guests.metrics.answer_given_up(why);
+        }
+    }
+
+    /// A call that had been answered ends with an error all the same.
+    pub(super) fn failed(&self, reason: &'static str) {
+        if let Some(guests) = self.guests.upgrade() {
+            guests.metrics.error(reason);
+        }
+    }
+
+    /// Waits until the connection has to end at once.
+    pub(super) async fn is_cut(&self) {
+        self.cut.notified().await;
+    }
+
     /// Cancelled when the connection has to end.
     pub(super) fn leave(&self) -> &CancellationToken {
         &self.leave
@@ -340,6 +391,12 @@ impl Guest {
     pub(super) fn call(self: &Arc<Self>) -> Running {
         self.began.fetch_add(1, Ordering::Relaxed);
         Running(Arc::clone(self))
+    }
+}
+
+impl Running {
+    pub(super) fn guest(&self) -> &Arc<Guest> {
+        &self.0
     }
 }
 

@@ -4,6 +4,7 @@
 //! `chat` or `event`. Messages become the core's values in `convert`, errors become statuses in `status`. It decides
 //! nothing about users, tokens or messages, and never logs a message. The app starts it with [`serve`] and speaks to it through [`Health`].
 
+mod answer;
 mod arriving;
 mod authn;
 mod chat;
@@ -17,7 +18,6 @@ mod event;
 pub mod fuzzing;
 mod guests;
 mod health;
-mod held;
 mod identity;
 mod import;
 mod method;
@@ -35,6 +35,7 @@ mod tls;
 mod token;
 mod trail;
 mod turn;
+mod unread;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -29,7 +29,7 @@ use super::proto::v1::event_service_server::EventServiceServer;
 use super::proto::v1::identity_service_server::IdentityServiceServer;
 use super::proto::v1::sms_service_server::SmsServiceServer;
 use super::proto::v1::token_service_server::TokenServiceServer;
-use super::scales::Scales;
+use super::scales::Weight;
 use super::sms::Texts;
 use super::status::{self, Refusal};
 use super::token::Tokens;
@@ -64,8 +64,6 @@ struct Messages {
     sms: SmsServiceServer<Texts>,
     email: EmailServiceServer<Emails>,
     events: EventServiceServer<Events>,
-    /// Bounds the mails being worked on together, in bytes.
-    scales: Scales,
 }
 
 impl Messages {
@@ -76,7 +74,6 @@ impl Messages {
             sms: SmsServiceServer::new(Texts::new(sms)).max_decoding_message_size(limit),
             email: EmailServiceServer::new(email).max_decoding_message_size(limit.max(MAX_MAIL_BYTES)),
             events: EventServiceServer::new(events).max_decoding_message_size(limit),
-            scales: Scales::default(),
         }
     }
 }
@@ -112,8 +109,14 @@ impl Server {
         })
     }
 
-    /// Answers a call. Never fails: whatever goes wrong is a gRPC status, or for what is not gRPC, an HTTP one.
-    pub(super) async fn call<B>(&self, peer: &Peer, mut request: Request<Arriving<B>>) -> Response<Body>
+    /// Answers a call. Never fails: whatever goes wrong is a gRPC status, or for what is not gRPC, an HTTP one. In a `crowd`,
+    /// of answers that nobody takes, none but probes have theirs.
+    pub(super) async fn call<B>(
+        &self,
+        peer: &Peer,
+        crowd: bool,
+        mut request: Request<Arriving<B>>,
+    ) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<StdError> + Send + 'static,
@@ -131,7 +134,13 @@ impl Server {
         if !method.is_open() {
             request.extensions_mut().insert(call.trail());
         }
-        call.run(self.answer(method, peer, request, &who)).await
+        call.run(async {
+            if crowd && method.takes_a_seat() {
+                return status::of(Refusal::Overloaded).into_http();
+            }
+            self.answer(method, peer, request, &who).await
+        })
+        .await
     }
 
     async fn answer<B>(
@@ -150,6 +159,12 @@ impl Server {
         }
         if !method.is_open() {
             request.body_mut().admitted();
+        }
+        // Of these requests much is still there while they are worked on.
+        let stays = matches!(method.service, Service::Sms | Service::Email | Service::Chat);
+        let weight = stays.then(Weight::default);
+        if let Some(weight) = &weight {
+            request.body_mut().held_by(weight);
         }
         self.dispatch(method, request).await
     }
@@ -198,12 +213,7 @@ impl Server {
         };
         let Ok(response) = match service {
             Service::Sms => Box::pin(messages.sms.clone().call(request)).await,
-            Service::Email => {
-                // Held until the mail is answered for, not only until it is read.
-                let weight = messages.scales.weight();
-                let weighed = request.map(|body| weight.weigh(body));
-                Box::pin(messages.email.clone().call(weighed)).await
-            }
+            Service::Email => Box::pin(messages.email.clone().call(request)).await,
             _ => Box::pin(messages.events.clone().call(request)).await,
         };
         response

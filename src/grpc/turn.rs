@@ -6,6 +6,7 @@
 //! bounded in time, what a slow reader leaves unread is bounded in bytes, a reader that takes nothing is given up, and a
 //! call that panics takes no other with it. It knows HTTP only as bytes; `connection` uses it, and nothing else.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -143,6 +144,44 @@ impl AsyncWrite for Gathered {
 
 type Started = Arc<Mutex<Vec<BoxFuture<'static, ()>>>>;
 
+thread_local! {
+    /// When the call that is being polled has to end, if it said so.
+    static ENDS: Cell<Option<BoxFuture<'static, ()>>> = const { Cell::new(None) };
+}
+
+/// Ends the call that is being polled as soon as this is ready. Said by what a call answers with, for hyper asks that for
+/// nothing while the peer gives no room; a call that ends resets its stream.
+pub(super) fn end_this_call_when(ready: BoxFuture<'static, ()>) {
+    ENDS.set(Some(ready));
+}
+
+/// A call, and when it has to end at the latest.
+struct Call {
+    call: BoxFuture<'static, ()>,
+    ends: Option<BoxFuture<'static, ()>>,
+}
+
+impl From<BoxFuture<'static, ()>> for Call {
+    fn from(call: BoxFuture<'static, ()>) -> Self {
+        Self { call, ends: None }
+    }
+}
+
+impl Future for Call {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = self.call.as_mut().poll(cx);
+        if let Some(ends) = ENDS.take() {
+            self.ends = Some(ends);
+        }
+        match &mut self.ends {
+            Some(ends) if polled.is_pending() => ends.as_mut().poll(cx),
+            _ => polled,
+        }
+    }
+}
+
 /// hyper's executor: hands the calls of a connection to its turn.
 #[derive(Clone, Default)]
 pub(super) struct Inline(Started);
@@ -170,7 +209,7 @@ where
 pub(super) struct Turns<C> {
     connection: Pin<Box<C>>,
     started: Started,
-    calls: FuturesUnordered<BoxFuture<'static, ()>>,
+    calls: FuturesUnordered<Call>,
     outgoing: Arc<Mutex<Outgoing>>,
     /// Runs while the socket takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -262,7 +301,7 @@ where
             }
             let started = std::mem::take(&mut *lock(&turns.started));
             let any_started = !started.is_empty();
-            turns.calls.extend(started);
+            turns.calls.extend(started.into_iter().map(Call::from));
             let any_ended = turns.run_calls(cx, began);
             if !any_started && !any_ended {
                 break;

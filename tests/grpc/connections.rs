@@ -268,6 +268,31 @@ async fn rapid_resets_end_the_connection() {
     assert!(server.counted(ISSUE, "CANCELLED") < 1000);
 }
 
+#[tokio::test]
+async fn a_client_that_sends_all_its_calls_at_once_in_small_frames_is_served() {
+    let server = start_default().await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let message = framed(&wish("user"));
+    let (head, rest) = message.split_at(5);
+    let (one, two) = rest.split_at(4);
+    let part = |stream, bytes| {
+        let mut frame = frames::data(stream, bytes);
+        // It does not end the request.
+        frame[4] = 0;
+        frame
+    };
+    let mut calls = frames::BEGIN.to_vec();
+    for stream in (1..512).step_by(2) {
+        calls.extend(frames::headers(stream, &format!("/{ISSUE}")));
+        calls.extend([part(stream, head), part(stream, one), part(stream, two)].concat());
+        calls.extend(frames::data(stream, &[]));
+    }
+    socket.write_all(&calls).await.unwrap();
+    eventually("all are served", || server.counted(ISSUE, "OK") == 256).await;
+    socket.write_all(&frames::ping()).await.unwrap();
+    timeout(LIMIT, ponged(&mut socket)).await.unwrap().unwrap();
+}
+
 /// More calls are refused than HTTP/2 takes resets before it closes a connection, and their messages come late.
 async fn keeps_its_connection(server: &Server, path: &str, counted_as: (&str, &str)) {
     const ROUNDS: u32 = 30;

@@ -29,7 +29,7 @@ fn event(id: &str, happened: Happened) -> Event {
     }
 }
 
-fn received(id: &str, text: &str) -> Event {
+pub fn received(id: &str, text: &str) -> Event {
     let [from, to] = ["+14255550120", "+18005550100"].map(str::to_owned);
     event(id, Happened::SmsReceived { upstream_id: format!("in-{id}"), from, to, text: text.into() })
 }

@@ -17,6 +17,7 @@ mod limits;
 mod logs;
 mod messages;
 mod ports;
+mod readers;
 mod requests;
 mod sms;
 mod strangers;
