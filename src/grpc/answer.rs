@@ -16,7 +16,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
-use super::guests::Running;
+use super::guests::{Guest, Running};
 use super::observe::REQUEST_ID;
 use super::status::{Failure, Refusal};
 use super::turn;
@@ -103,6 +103,17 @@ impl Answer {
     }
 }
 
+/// Ends an answer of this call for which there is no room.
+fn no_room(guest: &Guest, id: Option<&HeaderValue>) -> HeaderMap {
+    let failure = Failure::from(Refusal::Overloaded);
+    guest.gives_up("no_room");
+    guest.failed(failure.reason());
+    let mut trailers = HeaderMap::new();
+    // It fails with metadata that are no headers, and has none.
+    let _ = failure.status(id.and_then(|id| id.to_str().ok())).add_header(&mut trailers);
+    trailers
+}
+
 impl Followed {
     /// Follows the call that is being polled.
     fn new(running: Running, expected: Expected, id: Option<HeaderValue>) -> Box<Self> {
@@ -125,14 +136,7 @@ impl Followed {
             let fits = self.weight.as_ref().is_none_or(Weight::fits);
             if !fits && self.expected != Expected::Small {
                 self.weight = None;
-                let failure = Failure::from(Refusal::Overloaded);
-                self.running.guest().gives_up("no_room");
-                self.running.guest().failed(failure.reason());
-                let id = self.id.as_ref().and_then(|id| id.to_str().ok());
-                let mut trailers = HeaderMap::new();
-                // It fails with metadata that are no headers, and has none.
-                let _ = failure.status(id).add_header(&mut trailers);
-                self.end = Some(Some(trailers));
+                self.end = Some(Some(no_room(self.running.guest(), self.id.as_ref())));
                 return;
             }
         }
@@ -194,6 +198,9 @@ impl HttpBody for Answer {
                 followed.takes(bytes);
                 answer.kind = Kind::Followed(followed);
                 self.poll_frame(cx)
+            }
+            Kind::New(running, _, id) if running.guest().may_leave_no_more_lying() => {
+                Poll::Ready(Some(Ok(Frame::trailers(no_room(running.guest(), id.as_ref())))))
             }
             Kind::New(running, ..) => {
                 let age = running.guest().ages().lies();

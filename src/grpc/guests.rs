@@ -325,14 +325,20 @@ impl Guest {
         self.known.load(Ordering::Relaxed)
     }
 
+    /// Whether this answer is one too many that a stranger leaves lying.
+    pub(super) fn may_leave_no_more_lying(&self) -> bool {
+        !self.is_known() && self.ages.is_enough_for_a_stranger()
+    }
+
     /// What of small answers lies here.
     pub(super) fn ages(&self) -> &Ages {
         &self.ages
     }
 
-    /// Whether so many answers lie, of all guests, that no call may make more.
+    /// Whether so many answers lie, of all guests, that no call of this one, which has its part in it, may make more.
     pub(super) fn is_crowded(&self) -> bool {
-        self.ages.is_crowded()
+        let began = self.began.load(Ordering::Relaxed);
+        self.ages.is_crowded(began.saturating_sub(self.ended.load(Ordering::Relaxed)))
     }
 
     /// What a large answer here weighs; nothing if nobody is left to weigh it.

@@ -24,12 +24,20 @@ const AGE: Duration = Duration::from_secs(1);
 const HURRIED: usize = 3;
 const MOST_SMALL: usize = 4096;
 
+/// How many calls of a connection, at work or lying, go on however many answers of others lie.
+const FEW: u64 = 16;
+
+/// How many may lie of a connection on which nobody is known. Of all that may be here this is a quarter of what there is
+/// room for, so strangers cost nobody an answer.
+const FEW_OF_A_STRANGER: usize = 8;
+
 /// What all large answers together may weigh. The buffer of one may be twice as large.
 const MOST_OF_ALL: usize = 32 * 1024 * 1024;
 
 /// The small answers of a connection that lie, by when they began to.
 pub(super) struct Ages {
     counts: [AtomicU32; AGES],
+    all: AtomicUsize,
     now: AtomicUsize,
     /// When the last age began, in milliseconds since the connection did.
     began: AtomicU64,
@@ -40,7 +48,8 @@ impl Ages {
     /// Of a connection whose answers lie there.
     pub(super) fn new(shelf: Arc<Shelf>) -> Self {
         let counts = std::array::from_fn(|_| AtomicU32::new(0));
-        Self { counts, now: AtomicUsize::new(0), began: AtomicU64::new(0), shelf }
+        let (all, now) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { counts, all, now, began: AtomicU64::new(0), shelf }
     }
 
     fn count(&self, age: usize) -> Option<&AtomicU32> {
@@ -53,6 +62,7 @@ impl Ages {
         if let Some(count) = self.count(age) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        self.all.fetch_add(1, Ordering::Relaxed);
         self.shelf.small.fetch_add(1, Ordering::Relaxed);
         age
     }
@@ -62,12 +72,18 @@ impl Ages {
         if let Some(count) = self.count(age) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
+        self.all.fetch_sub(1, Ordering::Relaxed);
         self.shelf.small.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether so many lie, of all connections, that no call may make more.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.shelf.is_full()
+    /// Whether so many lie, of all connections, that this one, with so many calls that are not over, may make no more.
+    pub(super) fn is_crowded(&self, calls: u64) -> bool {
+        calls > FEW && self.shelf.is_full()
+    }
+
+    /// Whether so many lie as may on a connection on which nobody is known.
+    pub(super) fn is_enough_for_a_stranger(&self) -> bool {
+        self.all.load(Ordering::Relaxed) >= FEW_OF_A_STRANGER
     }
 
     /// So long after the connection began: whether one has lain for too long. To be asked by one only, often.
@@ -97,7 +113,7 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Whether so many small answers lie that no call may make more.
+    /// Whether so many small answers lie that whoever leaves them lying may make no more.
     pub(super) fn is_full(&self) -> bool {
         self.small.load(Ordering::Relaxed) >= MOST_SMALL
     }
@@ -222,6 +238,8 @@ mod tests {
         let (hoards, busy) = (Ages::new(Arc::clone(&shelf)), Ages::new(Arc::clone(&shelf)));
         let lying: Vec<_> = (0..MOST_SMALL).map(|_| hoards.lies()).collect();
         assert!(shelf.is_full());
+        assert!(hoards.is_crowded(FEW + 1) && busy.is_crowded(FEW + 1));
+        assert!(!busy.is_crowded(FEW), "whoever has few calls goes on");
         let mut taken = busy.lies();
         let end = (1..100).find(|second| {
             busy.taken(taken);
@@ -232,6 +250,7 @@ mod tests {
         assert!((2..=4).contains(&end.unwrap()), "{end:?}");
         busy.taken(taken);
         lying.into_iter().for_each(|age| hoards.taken(age));
+        assert!(!hoards.is_crowded(1000), "there is room again");
         assert_eq!(shelf.small.load(Ordering::Relaxed), 0);
     }
 

@@ -224,8 +224,9 @@ async fn half_sent_messages_are_bounded_together_by_weight() {
 }
 
 #[tokio::test]
-async fn too_many_small_answers_that_lie_end_soon_and_cost_others_seconds_at_most() {
+async fn too_many_small_answers_that_lie_end_soon_and_cost_nobody_else_an_answer() {
     let server = start_default().await;
+    let mut tokens = server.tokens().await;
     let mut hoards = Vec::new();
     for _ in 0..20 {
         let (mut client, connection) = narrow(&server, 0).await;
@@ -234,17 +235,39 @@ async fn too_many_small_answers_that_lie_end_soon_and_cost_others_seconds_at_mos
             answers.push(call(&mut client, ISSUE, &wish("user")).await);
         }
         hoards.push((client, connection, answers));
+        timeout(LONG, tokens.issue_token(wish("another"))).await.unwrap().unwrap();
     }
-    eventually("they are refused more", || server.counted(ISSUE, "RESOURCE_EXHAUSTED") > 0).await;
-    assert!(server.counted(ISSUE, "OK") <= 4096 + 240);
-    let mut tokens = server.tokens().await;
-    let status = timeout(LONG, tokens.issue_token(wish("another"))).await.unwrap().unwrap_err();
-    let details = crate::harness::refused(&status, tonic::Code::ResourceExhausted, "BROKER_OVERLOADED");
-    assert!(details.retry_info().is_some());
-    passes(Duration::from_secs(6)).await;
-    eventually("some had to go", || ended(&server, "unread")).await;
+    // On a slow machine the first had to go before the last had asked.
+    let bounded = || server.counted(ISSUE, "RESOURCE_EXHAUSTED") > 0 || ended(&server, "unread");
+    eventually("they are refused more", bounded).await;
+    // Whoever takes its answers has them, also if it comes only now.
+    let mut newcomer = server.tokens().await;
     for _ in 0..20 {
         timeout(LONG, tokens.issue_token(wish("another"))).await.unwrap().unwrap();
+        timeout(LONG, newcomer.issue_token(wish("another"))).await.unwrap().unwrap();
+    }
+    passes(Duration::from_secs(6)).await;
+    eventually("some had to go", || ended(&server, "unread")).await;
+}
+
+#[tokio::test]
+async fn strangers_leave_few_answers_lying_and_cost_nobody_an_answer() {
+    const CHECK: &str = "grpc.health.v1.Health/Check";
+    let gate = std::sync::Arc::new(acs_broker::auth::Gate::open(false));
+    let server = start(gate, Settings::default()).await;
+    let mut hoards = Vec::new();
+    for _ in 0..100 {
+        let (mut client, connection) = narrow(&server, 0).await;
+        let mut answers = Vec::new();
+        for _ in 0..100 {
+            answers.push(call(&mut client, CHECK, &tonic_health::pb::HealthCheckRequest::default()).await);
+        }
+        hoards.push((client, connection, answers));
+    }
+    eventually("all but a few are refused", || refused(&server) == 100 * (100 - 8)).await;
+    let mut tokens = server.tokens().await;
+    for _ in 0..20 {
+        timeout(LONG, tokens.issue_token(wish("user"))).await.unwrap().unwrap();
     }
 }
 
