@@ -523,7 +523,8 @@ async fn on_a_full_disk_a_strict_broker_refuses_before_it_does_anything() {
     assert_eq!(std::fs::metadata(&log).unwrap().len(), limit, "it is full to the last byte");
     let metrics = broker.metrics().await;
     assert!(metrics.contains("acs_broker_audit_available 0"), "{metrics}");
-    until("it is not ready", async || broker.readiness().await.contains("\"code\":\"audit\"")).await;
+    let not_ready = "\"ready\":false,\"reasons\":[{\"code\":\"audit\"";
+    until("it is not ready", async || broker.readiness().await.contains(not_ready)).await;
     let (whole, said) = verify(folder.path(), &[]);
     assert!(whole && said.contains("no whole record"), "what was written before is proven: {said}");
 }
