@@ -179,6 +179,14 @@ async fn an_issuer_counts_as_the_file_says_now_and_each_change_is_on_record() {
     let (before, after) = (bearer("acs-broker"), bearer("acs-broker-2"));
     let asked = async |bearer: &str| ask(&broker, "shop:1", &[("authorization", bearer)]).await;
     asked(&before).await.unwrap();
+    // The command line brings a token along, too.
+    let file = house.path("token");
+    std::fs::write(&file, format!("{}\n", before.trim_start_matches("Bearer "))).unwrap();
+    let issue = ["token", "issue", "shop:1", "--scope", "chat"];
+    let (code, said) = broker.command(&[&issue[..], &["--token-file", file.to_str().unwrap()]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = broker.command(&issue);
+    assert!(code == Some(1) && said.contains("CALLER_UNAUTHENTICATED"), "{said}");
     assert_eq!(asked(&after).await.unwrap_err().code(), Code::Unauthenticated);
 
     let text = std::fs::read_to_string(house.path("policy.toml")).unwrap();
