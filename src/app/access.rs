@@ -63,3 +63,7 @@ fn by_policy(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> 
     }
     Ok(Access { gate, reloadables: vec![policy], issuers: Some(verifier), shadow })
 }
+
+#[cfg(test)]
+#[path = "access_tests.rs"]
+mod tests;

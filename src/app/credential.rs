@@ -212,3 +212,35 @@ impl Reloadable for Keys {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acs::testing::{Server, client, settings};
+    use crate::clock::SystemClock;
+
+    #[tokio::test]
+    async fn keys_in_files_are_followed_whichever_of_the_two_it_is_and_none_with_entra() {
+        let server = Server::start([]).await;
+        let client = client(&settings(), &server.endpoint());
+        let (clock, off) = (Arc::new(SystemClock), crate::acs::CustomId::Off);
+        let upstream = Arc::new(Upstream::new(client, off, Duration::from_secs(8), clock, Metrics::new()));
+        let (first, second) = (PathBuf::from("first"), PathBuf::from("second"));
+        let followed = |files: [Option<&PathBuf>; 2], kind| {
+            let [first, second] = files.map(Option::<&PathBuf>::cloned);
+            let settings = acs::Settings {
+                connection_string_file: first,
+                secondary_connection_string_file: second,
+                credential: kind,
+                ..settings()
+            };
+            Keys::of(&settings, &upstream).map(|keys| keys.files())
+        };
+        let both = vec![first.clone(), second.clone()];
+        assert_eq!(followed([None, None], CredentialKind::Key), None);
+        assert_eq!(followed([Some(&first), None], CredentialKind::Key), Some(vec![first.clone()]));
+        assert_eq!(followed([None, Some(&second)], CredentialKind::Key), Some(vec![second.clone()]));
+        assert_eq!(followed([Some(&first), Some(&second)], CredentialKind::Key), Some(both));
+        assert_eq!(followed([Some(&first), None], CredentialKind::Entra), None);
+    }
+}

@@ -162,6 +162,10 @@ fn healthcheck_follows_the_broker() {
     assert_eq!(ask(&[]).code, Some(0));
     assert_eq!(ask(&["--service", "acsbroker.v1.TokenService"]).code, Some(0));
     assert_eq!(ask(&["--service", "acsbroker.v1.NoService"]).code, Some(1));
+    let plain = format!("http://{address}");
+    let elsewhere = [("ACS_BROKER_CA", "/no/such/ca"), ("ACS_BROKER_TOKEN_FILE", "/no/such/token")];
+    let plain = finish(binary().args(["healthcheck", "--addr", &plain]).envs(elsewhere), "");
+    assert_eq!(plain.code, Some(0), "in plain text nothing is shown, so no file for it is read: {plain:?}");
     let listening = finish(binary().arg("healthcheck").env("ACS_BROKER__SERVER__ADDRESS", &address), "");
     assert_eq!(listening.code, Some(0), "{listening:?}");
     dev.process.stop();

@@ -77,6 +77,19 @@ fn a_kept_data_folder_keeps_users_and_their_identities_usable() {
 }
 
 #[test]
+fn nobody_else_on_the_machine_may_look_into_the_folder_of_a_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let (kept, open) = (tempfile::tempdir().unwrap(), Dev::start(&[]));
+    let folder = kept.path().join("made");
+    let kept = Dev::start(&["--data-dir", text(&folder)]);
+    for dev in [&open, &kept] {
+        let ca = std::path::PathBuf::from(dev.places["ca_file"].as_str().unwrap());
+        let mode = std::fs::metadata(ca.parent().unwrap()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "tokens and ids of users lie there");
+    }
+}
+
+#[test]
 fn dev_keeps_users_in_redis_if_told_to() {
     let redis = crate::redis_server::RedisServer::start();
     let url = redis.url();

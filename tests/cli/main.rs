@@ -23,4 +23,5 @@ mod process;
 #[cfg(feature = "emulator")]
 #[path = "../support/redis_server.rs"]
 mod redis_server;
+mod rotation;
 mod settings;

@@ -545,9 +545,27 @@ async fn on_a_full_disk_a_strict_broker_refuses_before_it_does_anything() {
     assert_eq!(std::fs::metadata(&log).unwrap().len(), limit, "it is full to the last byte");
     let metrics = broker.metrics().await;
     assert!(metrics.contains("acs_broker_audit_available 0"), "{metrics}");
-    until("it is not ready", async || broker.readiness().await.contains("\"code\":\"audit\"")).await;
+    let not_ready = "\"ready\":false,\"reasons\":[{\"code\":\"audit\"";
+    until("it is not ready", async || broker.readiness().await.contains(not_ready)).await;
     let (whole, said) = verify(folder.path(), &[]);
     assert!(whole && said.contains("no whole record"), "what was written before is proven: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_file_tells_an_orderly_stop_from_a_crash() {
+    let (folder, key) = with_key();
+    let log = folder.path().join("audit.log");
+    let settings = [("AUDIT__FILE", log.to_str().unwrap()), ("AUDIT__KEY_FILE", key.to_str().unwrap())];
+    let emulator = emulator_process().await;
+    let mut broker = BrokerProcess::start(&emulator.connection_string, &settings).await;
+    broker.tokens().await.issue_token(chat("alice")).await.unwrap();
+    broker.terminate().await;
+    let (whole, said) = verify(folder.path(), &[]);
+    assert!(whole && said.contains("the process stopped in order"), "{said}");
+    broker.restart().await;
+    broker.kill();
+    let (whole, said) = verify(folder.path(), &[]);
+    assert!(whole && said.contains("still runs or crashed"), "{said}");
 }
 
 #[test]

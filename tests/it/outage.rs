@@ -107,7 +107,7 @@ async fn in_an_emptied_redis_nobody_gets_a_second_identity_and_an_import_brings_
     let mut broker = BrokerProcess::start(&emulator.connection_string, &settings).await;
     let (mut tokens, mut identities) = (broker.tokens().await, broker.identities().await);
     let before = tokens.issue_token(chat("alice")).await.unwrap().into_inner().acs_user_id;
-    let resolve = |user: &str| v1::ResolveIdentityRequest { user_id: user.into(), ..Default::default() };
+    let resolve = |user: &str| v1::ResolveIdentityRequest { user_id: user.into() };
     identities.resolve_identity(resolve("alice")).await.unwrap();
 
     redis.command::<()>(&["FLUSHALL"]);

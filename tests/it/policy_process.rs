@@ -168,3 +168,38 @@ async fn shadow_mode_refuses_nobody_and_prints_what_was_used() {
     let log = broker.log();
     assert!(log.contains("shadow mode: this would be refused") && !log.contains("crm:"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_counts_as_the_file_says_now_and_each_change_is_on_record() {
+    let house = House::open().await;
+    let (log, key) = (house.path("audit.log"), "k".repeat(32));
+    let audit = [("AUDIT__FILE", log.to_str().unwrap()), ("AUDIT__KEY", key.as_str())];
+    let broker = house.broker(&audit).await;
+    let bearer = |audience| format!("Bearer {}", token(&house.cluster, "cluster", audience, SUBJECT));
+    let (before, after) = (bearer("acs-broker"), bearer("acs-broker-2"));
+    let asked = async |bearer: &str| ask(&broker, "shop:1", &[("authorization", bearer)]).await;
+    asked(&before).await.unwrap();
+    // The command line brings a token along, too.
+    let file = house.path("token");
+    std::fs::write(&file, format!("{}\n", before.trim_start_matches("Bearer "))).unwrap();
+    let issue = ["token", "issue", "shop:1", "--scope", "chat"];
+    let (code, said) = broker.command(&[&issue[..], &["--token-file", file.to_str().unwrap()]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = broker.command(&issue);
+    assert!(code == Some(1) && said.contains("CALLER_UNAUTHENTICATED"), "{said}");
+    assert_eq!(asked(&after).await.unwrap_err().code(), Code::Unauthenticated);
+
+    let text = std::fs::read_to_string(house.path("policy.toml")).unwrap();
+    std::fs::write(house.path("draft"), text.replace("\"acs-broker\"", "\"acs-broker-2\"")).unwrap();
+    std::fs::rename(house.path("draft"), house.path("policy.toml")).unwrap();
+    until("the issuer is the new one", async || asked(&after).await.is_ok()).await;
+    assert_eq!(asked(&before).await.unwrap_err().code(), Code::Unauthenticated, "though it was good before");
+
+    std::fs::write(house.path("policy.toml"), "[[callers]]").unwrap();
+    let recorded = |outcome: &str| {
+        let record = format!("\"event\":\"reload\",\"what\":\"policy\",\"outcome\":\"{outcome}\"");
+        std::fs::read_to_string(&log).unwrap().matches(&record).count()
+    };
+    until("the bad one is on record", async || recorded("refused") == 1).await;
+    assert_eq!(recorded("ok"), 2, "the first one and the change");
+}

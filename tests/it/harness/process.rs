@@ -244,6 +244,15 @@ impl Broker {
         (output.status.code(), text(&output.stdout) + &text(&output.stderr))
     }
 
+    /// What a client command says that asks this broker, and its exit code.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = binary();
+        command.args(arguments).args(["--server", &format!("http://127.0.0.1:{}", self.port)]);
+        let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    }
+
     /// A page of its admin endpoint that is JSON.
     pub(crate) async fn admin_page(&self, path: &str) -> Value {
         serde_json::from_str(&get(&format!("127.0.0.1:{}", self.admin_port), path).await).unwrap()
@@ -300,7 +309,10 @@ impl Broker {
     }
 }
 
+/// Starts it in the folder of its log: a store whose place nobody says must not lie in this repository, for the next test
+/// to find.
 fn launch(environment: &[(String, String)], log: &Path, file_limit: Option<u64>) -> Killed {
+    let folder = log.parent().unwrap();
     let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
     let mut command = binary();
     if let Some(limit) = file_limit {
@@ -313,6 +325,6 @@ fn launch(environment: &[(String, String)], log: &Path, file_limit: Option<u64>)
     } else {
         command.arg("serve");
     }
-    command.envs(environment.iter().map(|(key, value)| (key, value)));
+    command.current_dir(folder).envs(environment.iter().map(|(key, value)| (key, value)));
     Killed(command.stderr(log).spawn().unwrap())
 }
