@@ -455,6 +455,7 @@ async fn the_rendered_process_with_every_lock_on_serves_and_writes_its_audit_alo
     assert!(test.0, "helm test fails: {}", test.1);
     let stranger = pod.healthcheck("https", &["--ca", "ca.pem"]);
     assert!(!stranger.0, "nobody connects without a certificate: {}", stranger.1);
+    assert!(stranger.1.contains("(--cert, --key)"), "and is told what to look at: {}", stranger.1);
     let caller = pod.healthcheck("https", &["--ca", "ca.pem", "--cert", "caller.crt", "--key", "caller.key"]);
     assert!(caller.0, "{}", caller.1);
     pod.stops_when_told().await;

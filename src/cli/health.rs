@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::output::{Exit, Io, Stop, duration};
+use super::output::{Exit, Io, Stop, duration, hint};
 use super::remote::{DEFAULT_SERVER, ProofFiles};
 use crate::grpc::client::{Client, Proof, Target};
 
@@ -56,6 +56,9 @@ impl Healthcheck {
                     // Docker knows 0 and 1 only.
                     let told = failure.to_string().replace("see --server", "see --addr");
                     let _ = writeln!(io.err, "error: {told}");
+                    if let Some(hint) = hint(&failure) {
+                        let _ = writeln!(io.err, "{hint}");
+                    }
                     Ok(Exit::Failure)
                 }
             }

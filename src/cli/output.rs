@@ -125,24 +125,17 @@ fn failure_text(failure: &Failure) -> String {
     if let Some(id) = &failure.request_id {
         lines.push(format!("  request  {id}"));
     }
-    if broke_off(failure) {
-        lines.push(
-            "  hint     the connection was closed before a broker answered. Does it speak TLS (https://)?"
-                .into(),
-        );
-        lines.push(
-            "           Does it ask for a client certificate (--cert, --key) of an authority it trusts?"
-                .into(),
-        );
-    }
+    lines.extend(hint(failure).map(str::to_owned));
     lines.join("\n")
 }
 
-/// Whether a call failed without an answer: each of a broker's has a reason.
-fn broke_off(failure: &Failure) -> bool {
-    failure.reason.is_none()
-        && failure.request_id.is_none()
-        && matches!(failure.code, "UNKNOWN" | "CANCELLED")
+/// What to look at, if a call failed without an answer: each of a broker's has a reason.
+pub(super) fn hint(failure: &Failure) -> Option<&'static str> {
+    let broke_off = failure.reason.is_none() && failure.request_id.is_none();
+    (broke_off && matches!(failure.code, "UNKNOWN" | "CANCELLED")).then_some(
+        "  hint     the connection was closed before a broker answered. Does it speak TLS (https://)?\n           \
+         Does it ask for a client certificate (--cert, --key) of an authority it trusts?",
+    )
 }
 
 /// A time as RFC 3339 in UTC, to the millisecond.
