@@ -10,6 +10,7 @@ their own, and here they share two with the broker. The attacks:
   slowloris   2,000 connections that are opened again when they are closed: silent, half a TLS handshake, half a preface,
               half the headers of a call, bodies a byte at a time
   resets      100,000 calls that are reset as soon as they are sent
+  hoard       150 connections that ask for 250 tokens each and take none (HTTP/2 windows of zero), opened again when closed
   headers     80 calls a second with megabytes of headers, in large headers and in endless CONTINUATION frames
 
 Everything is on loopback and bounded in time. Needs openssl; builds what it runs.
@@ -163,6 +164,31 @@ class Attackers:
                         writer.close()
 
         await asyncio.gather(*(one(f"127.0.0.{66 + n}") for n in range(4)))
+
+    async def hoard(self, connections):
+        """Asks, and gives no room for the answers."""
+        block = head()
+        message = b"\x0a\x05bench\x12\x01\x01"
+        data = b"\0" + len(message).to_bytes(4, "big") + message
+        no_room = PREFACE + frame(4, 0, 0, b"\0\x04" + bytes(4))
+        asks = b"".join(frame(1, 4, s, block) + frame(0, 1, s, data) for s in range(1, 500, 2))
+
+        async def one(number):
+            while not self.stop.is_set():
+                writer = None
+                try:
+                    reader, writer = await self.open(f"127.0.0.{66 + number % 8}")
+                    writer.write(no_room + asks)
+                    self.sent += 250
+                    await self.until_closed(reader)
+                except (OSError, asyncio.TimeoutError, ssl.SSLError):
+                    self.refused += 1
+                finally:
+                    if writer:
+                        writer.close()
+                await asyncio.sleep(1)
+
+        await asyncio.gather(*(one(number) for number in range(connections)))
 
     async def headers(self, total):
         async def one(number):
@@ -352,7 +378,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=15, help="length of each turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fill", type=int, default=50_000, help="cached tokens")
-    parser.add_argument("--only", choices=("slowloris", "resets", "headers"))
+    parser.add_argument("--only", choices=("slowloris", "resets", "headers", "hoard"))
     parser.add_argument("--no-build", action="store_true")
     parser.add_argument("--debug", action="store_true", help="with the debug build, to try the script itself")
     parser.add_argument("--attack", nargs=4, help=argparse.SUPPRESS)
@@ -381,7 +407,7 @@ def main():
         callers(port, 3)  # warms up
         print(f"RSS when started {fresh:.1f} MiB, with {arguments.fill} cached tokens {rss_mib(broker):.1f} MiB")
         print(f"{'':<11}{'quiet p50':>10}{'p99 ms':>8}{'attacked p50':>14}{'p99 ms':>8}{'p99 ratio':>11}{'failed':>8}{'RSS before':>12}{'highest':>9}{'ratio':>7}")
-        for kind, amount in (("slowloris", 2000), ("resets", 100_000), ("headers", 2000)):
+        for kind, amount in (("slowloris", 2000), ("resets", 100_000), ("headers", 2000), ("hoard", 150)):
             if arguments.only not in (None, kind):
                 continue
             rows, did = [], []

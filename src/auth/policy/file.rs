@@ -122,6 +122,10 @@ fn file(reading: &Reading<'_>, text: &str) -> Option<File> {
             }
         }
     }
+    // The beginning of a file, or one of comments alone, must not lock everybody out either.
+    if !plain.contains_key("callers") {
+        reading.problem::<()>(&fields.span, "callers", "is missing; to let nobody in write callers = []");
+    }
     let mut whose = HashMap::new();
     for (path, value) in fields.list("callers", MAX_CALLERS) {
         let Some(caller) = Fields::of(reading, path, value) else { continue };

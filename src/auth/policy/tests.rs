@@ -146,12 +146,18 @@ expect = "perhaps"
     assert!(!told.contains("needle") && !told.contains("fast"), "{told}");
     assert_eq!(problems("[[callers]\n").len(), 1);
     assert!(problems("[[callers]\n")[0].starts_with("line 1: this is no TOML"));
+    for none in
+        ["# callers\n", "[[issuers]]\nname = \"a\"\nissuer = \"https://a.example\"\naudience = \"b\"\n"]
+    {
+        assert_eq!(problems(none), ["line 1: callers is missing; to let nobody in write callers = []"]);
+    }
+    assert_eq!(problems("callers = []"), [""; 0]);
     assert_eq!(parse(&[0xff]).unwrap_err()[0].to_string(), "the file is not UTF-8 text");
 }
 
 #[test]
 fn what_is_wrong_with_an_issuer_is_told_like_all_else() {
-    let issuer = |rest: &str| format!("\n[[issuers]]\nname = \"a\"\naudience = \"b\"\n{rest}\n");
+    let issuer = |rest: &str| format!("callers = []\n[[issuers]]\nname = \"a\"\naudience = \"b\"\n{rest}\n");
     let good = "issuer = \"https://issuer.example\"";
     assert_eq!(problems(&issuer(good)), [""; 0]);
     for (rest, told) in [
@@ -169,8 +175,8 @@ fn what_is_wrong_with_an_issuer_is_told_like_all_else() {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with(told) && !found[0].contains("\"needle"), "{found:?}");
     }
-    let twice = issuer(good) + &issuer(good);
-    assert!(problems(&twice)[0].contains("line 7: issuers[1].issuer is that of another issuer"), "{twice}");
+    let twice = issuer(good) + issuer(good).trim_start_matches("callers = []\n");
+    assert!(problems(&twice)[0].contains("line 6: issuers[1].issuer is that of another issuer"), "{twice}");
 }
 
 #[test]
@@ -181,7 +187,7 @@ fn what_costs_more_than_memory_is_bounded_and_the_first_too_many_is_named() {
                 "[[issuers]]\nname = \"i{number}\"\nissuer = \"https://{number}.example\"\naudience = \"b\"\n"
             )
         };
-        (0..count).map(one).collect()
+        "callers = []\n".to_owned() + &(0..count).map(one).collect::<String>()
     };
     let entries = |key: &str, entry: &str, count: usize| {
         minimal("a", &format!("{key} = [\n{}]", format!("{entry},\n").repeat(count)))
@@ -194,8 +200,8 @@ fn what_costs_more_than_memory_is_bounded_and_the_first_too_many_is_named() {
         |count: usize| -> String { (0..count).map(|number| minimal(&format!("a{number}"), "")).collect() };
     for (text, told) in [
         (issuers(32), ""),
-        (issuers(33), "line 129: issuers[32] is one too many: there may be at most 32"),
-        (issuers(5000), "line 129: issuers[32] is one too many: there may be at most 32"),
+        (issuers(33), "line 130: issuers[32] is one too many: there may be at most 32"),
+        (issuers(5000), "line 130: issuers[32] is one too many: there may be at most 32"),
         (entries("user_prefixes", "\"p:\"", 1000), ""),
         (
             entries("user_prefixes", "\"p:\"", 1001),
