@@ -261,7 +261,9 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, inside: Arc<In
             let (expected, crowd) = (Expected::at(request.uri().path()), guest.is_crowded());
             let request = request.map(|body| Arriving::new(body, guest, &unwanted));
             async move {
-                let answer = inside.calls.call(&peer, crowd, request).await;
+                // Boxed when its turn comes, and freed with its answer: a peer may begin hundreds of calls at once, and each
+                // would hold the room for its work before it does any, and for as long as its answer lies.
+                let answer = Box::pin(inside.calls.call(&peer, crowd, request)).await;
                 Ok::<_, Infallible>(Answer::of(answer, running, expected))
             }
         })
