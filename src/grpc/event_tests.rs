@@ -1,54 +1,23 @@
 //! A watch by itself: what is told of a change of the policy in the instant in which it comes. The service as watchers meet
 //! it is tested on the server.
 
-use async_trait::async_trait;
 use http::HeaderMap;
 
 use super::*;
 use crate::auth::{Credentials, Gate, Peer};
 use crate::broker::policy::{Permissions, Rpc, Rules};
-use crate::broker::ports::{CreatedIdentity, TokenIssuer};
-use crate::broker::types::{AccessToken, Caller, KeyId, ScopeSet, UserId, Validity};
+use crate::broker::types::Caller;
 use crate::clock::{Clock, SystemClock};
+use crate::grpc::server::tests::Unreached;
 use crate::messaging::testing::{Death, Replica, World};
 use crate::messaging::{Event, Happened};
-
-/// Nobody asks for tokens here.
-struct NoIssuer;
-
-#[async_trait]
-impl TokenIssuer for NoIssuer {
-    fn key(&self) -> KeyId {
-        KeyId([0; 8])
-    }
-
-    async fn create_identity(
-        &self,
-        _: &UserId,
-        _: Option<(ScopeSet, Validity)>,
-    ) -> Result<CreatedIdentity, Error> {
-        Err(Error::internal("asked"))
-    }
-
-    async fn issue_token(&self, _: &IdentityId, _: ScopeSet, _: Validity) -> Result<AccessToken, Error> {
-        Err(Error::internal("asked"))
-    }
-
-    async fn revoke_tokens(&self, _: &IdentityId) -> Result<(), Error> {
-        Err(Error::internal("asked"))
-    }
-
-    async fn delete_identity(&self, _: &IdentityId) -> Result<(), Error> {
-        Err(Error::internal("asked"))
-    }
-}
 
 /// A watch with so many events ahead, of a watcher who may see them all and for whom so many fit into the queue.
 async fn watching(ahead: u32, room: usize) -> (Teller, Watch, mpsc::Receiver<WatchEventsResponse>) {
     let (clock, metrics) = (Arc::new(SystemClock), Metrics::new());
     let stores = crate::store::memory(Arc::clone(&clock) as _).core;
     let settings = crate::broker::Settings::default();
-    let broker = Broker::new(settings, Arc::new(NoIssuer), stores, Arc::clone(&clock) as _, metrics);
+    let broker = Broker::new(settings, Arc::new(Unreached), stores, Arc::clone(&clock) as _, metrics);
     let messaging = Replica::start(&World::new(), crate::messaging::Settings::default(), Death::Never).0;
     let watch = messaging.watch(None, Vec::new()).await.unwrap();
     for number in 1..=ahead {

@@ -249,4 +249,4 @@ fn reflection() -> Result<[Boxed; 2], tonic_reflection::server::Error> {
 
 #[cfg(test)]
 #[path = "server_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -17,7 +17,7 @@ use crate::messaging;
 use crate::messaging::testing::{Death, World};
 
 /// Nobody may get this far.
-struct Unreached;
+pub(in crate::grpc) struct Unreached;
 
 #[async_trait]
 impl TokenIssuer for Unreached {

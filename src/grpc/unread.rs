@@ -29,7 +29,7 @@ const FEW: u64 = 16;
 
 /// How many may lie of a connection on which nobody is known. Of all that may be here this is a quarter of what there is
 /// room for, so strangers cost nobody an answer.
-const FEW_OF_A_STRANGER: usize = 8;
+const FEW_OF_A_STRANGER: u32 = 8;
 
 /// What all large answers together may weigh. The buffer of one may be twice as large.
 const MOST_OF_ALL: usize = 32 * 1024 * 1024;
@@ -37,7 +37,6 @@ const MOST_OF_ALL: usize = 32 * 1024 * 1024;
 /// The small answers of a connection that lie, by when they began to.
 pub(super) struct Ages {
     counts: [AtomicU32; AGES],
-    all: AtomicUsize,
     now: AtomicUsize,
     /// When the last age began, in milliseconds since the connection did.
     began: AtomicU64,
@@ -48,8 +47,7 @@ impl Ages {
     /// Of a connection whose answers lie there.
     pub(super) fn new(shelf: Arc<Shelf>) -> Self {
         let counts = std::array::from_fn(|_| AtomicU32::new(0));
-        let (all, now) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { counts, all, now, began: AtomicU64::new(0), shelf }
+        Self { counts, now: AtomicUsize::new(0), began: AtomicU64::new(0), shelf }
     }
 
     fn count(&self, age: usize) -> Option<&AtomicU32> {
@@ -62,7 +60,6 @@ impl Ages {
         if let Some(count) = self.count(age) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.all.fetch_add(1, Ordering::Relaxed);
         self.shelf.small.fetch_add(1, Ordering::Relaxed);
         age
     }
@@ -72,7 +69,6 @@ impl Ages {
         if let Some(count) = self.count(age) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
-        self.all.fetch_sub(1, Ordering::Relaxed);
         self.shelf.small.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -83,7 +79,8 @@ impl Ages {
 
     /// Whether so many lie as may on a connection on which nobody is known.
     pub(super) fn is_enough_for_a_stranger(&self) -> bool {
-        self.all.load(Ordering::Relaxed) >= FEW_OF_A_STRANGER
+        let all: u32 = self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        all >= FEW_OF_A_STRANGER
     }
 
     /// So long after the connection began: whether one has lain for too long. To be asked by one only, often.

@@ -82,7 +82,7 @@ impl AsyncWrite for Valve {
 }
 
 /// A request head for this method.
-fn post(path: &str) -> http::Request<()> {
+pub(crate) fn post(path: &str) -> http::Request<()> {
     http::Request::post(format!("http://any/{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -91,7 +91,7 @@ fn post(path: &str) -> http::Request<()> {
 }
 
 /// A message with the five bytes before it.
-fn framed(message: &impl Message) -> Bytes {
+pub(crate) fn framed(message: &impl Message) -> Bytes {
     let bytes = message.encode_to_vec();
     let mut frame = vec![0];
     frame.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::codegen::Bytes;
 
+use crate::connections::{framed, post};
 use crate::events::received;
 use crate::harness::{Server, anybody, eventually, start, start_default, wish};
 use crate::ports::insert;
@@ -32,21 +33,10 @@ async fn narrow(server: &Server, window: u32) -> (Client, tokio::task::JoinHandl
     (client, tokio::spawn(connection))
 }
 
-fn post(path: &str) -> http::Request<()> {
-    http::Request::post(format!("http://any/{path}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(())
-        .unwrap()
-}
-
 async fn call(client: &mut Client, path: &str, message: &impl Message) -> h2::client::ResponseFuture {
-    let message = message.encode_to_vec();
-    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-    let frame = [&[0][..], &length, &message].concat();
     let mut ready = client.clone().ready().await.unwrap();
     let (answer, mut body) = ready.send_request(post(path), false).unwrap();
-    body.send_data(frame.into(), true).unwrap();
+    body.send_data(framed(message), true).unwrap();
     answer
 }
 
